@@ -215,9 +215,6 @@ def _copy(connection: sqlite3.Connection, name: str, changed: dict[str, str], nu
     )
 
 
-# --- rounds -------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     gc.collect()
@@ -357,9 +354,6 @@ def sized(size: int) -> str:
     return f"holdall BlobStore, {size:,} entries"
 
 
-# --- arrays -------------------------------------------------------------------------------------------
-
-
 def arrays(table: Table, folder: str, count: int, rounds: int) -> None:
     """One array of float64, in milliseconds of the clock, since both use several cores."""
     numpy: Any = import_module("numpy")
@@ -401,9 +395,6 @@ def arrays(table: Table, folder: str, count: int, rounds: int) -> None:
                     assert numpy.array_equal(found, array), name
                     del found
             shutil.rmtree(place)
-
-
-# --- peers --------------------------------------------------------------------------------------------
 
 
 def peers(table: Table, folder: str, count: int, rounds: int) -> None:
@@ -450,8 +441,6 @@ PEER_COLUMNS = [
 def _turned(names: Sequence[str], number: int) -> list[str]:
     return [*names[number % len(names) :], *names[: number % len(names)]]
 
-
-# --- what must be reached -----------------------------------------------------------------------------
 
 Promise = tuple[str, str, str | None, bool]
 """What, the goal, what was measured, and whether it was reached."""

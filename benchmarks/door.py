@@ -65,9 +65,6 @@ def _warm() -> Table:
     return Table("", "", "", "", "", [])
 
 
-# --- raw ----------------------------------------------------------------------------------------------
-
-
 def raw(table: Table, store: holdall.Store, count: int, rounds: int) -> None:
     """Puts and gets of 1 KiB in the mode `raw`, and of the store below by itself."""
     table.bare, table.names = STORE, [RAW, STORE]
@@ -99,9 +96,6 @@ def _peak(call: Callable[[], object]) -> float:
     tracemalloc.stop()
     del kept
     return peak - before
-
-
-# --- JSON ---------------------------------------------------------------------------------------------
 
 
 def _document(number: int) -> dict[str, Any]:
@@ -156,9 +150,6 @@ def _blob_dict(folder: str) -> tuple[Callable[[str, Any], object], Callable[[str
     return lambda key, value: made.__setitem__(key, kind(value)), lambda key: made[key].as_dict()
 
 
-# --- memoization --------------------------------------------------------------------------------------
-
-
 def kept(table: Table, folder: str, count: int, rounds: int, peers: bool) -> None:
     """Hits: calls whose results are kept in SQLite, or as the peer keeps them. What they are held against is
     a get of the very blobs that the hits read."""
@@ -211,9 +202,6 @@ def _decorators(folder: str) -> dict[str, Callable[..., Any]]:
     return {DISKCACHE: cache.memoize(), JOBLIB: memory.cache, HASHSTASH: stash.stashed_result}
 
 
-# --- lines --------------------------------------------------------------------------------------------
-
-
 def lines(table: Table, folder: str, mib: int, rounds: int) -> None:
     """Read a blob of JSON Lines: as `stream` does, and as a loop over a file with the same parser."""
     table.bare, table.names = LOOP, [STREAM, LOOP]
@@ -264,9 +252,6 @@ def _read_lines(job: dict[str, str]) -> dict[str, float]:
     return {"seconds": seconds, "extra": child.memory("VmHWM") - before, "count": count}
 
 
-# --- the command --------------------------------------------------------------------------------------
-
-
 def start(table: Table, folder: str, rounds: int, peers: bool) -> None:
     """The processor time of a command that lists a folder with one file."""
     os.makedirs(f"{folder}/data")
@@ -289,8 +274,6 @@ def start(table: Table, folder: str, rounds: int, peers: bool) -> None:
                 table.add(name, "ms", (children_seconds() - before) * 1e3)
             assert name == PYTHON or done.stdout == b"a.txt\n", done.stdout
 
-
-# --- what must be reached -----------------------------------------------------------------------------
 
 SECTIONS = ("door raw", "door json", "door cached", "door lines", "door start")
 

@@ -189,9 +189,6 @@ def next_commands(output: Path) -> list[str]:
     ]
 
 
-# --- how it looks -----------------------------------------------------------------------------------------
-
-
 def heading(text: str) -> None:
     """What comes next."""
     console.print(f"\n[bold]{text}[/]")

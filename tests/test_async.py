@@ -177,9 +177,6 @@ def test_errors_of_the_store_reach_the_awaiter():
     run(main())
 
 
-# --- cancelling ---
-
-
 def sealed(size: int) -> bytes:
     payload = bytes(size)
     return hashlib.sha256(payload).digest() + payload
@@ -313,8 +310,6 @@ def test_more_streams_than_threads():
     run(main())
     assert dict(store.items()) == {f"{n}": b"%d" % n * 5 for n in range(150)}
 
-
-# --- the same face ---
 
 COROUTINES = {
     name for name, member in vars(Store).items() if inspect.isfunction(member) and not name.startswith("_")

@@ -140,9 +140,6 @@ def test_values_come_back_equal_and_of_their_type(mode: CacheMode):
     run(main())
 
 
-# --- what the tests of that package hold ---------------------------------------------------------------
-
-
 def test_two_stores_see_the_same(adapter: Any):
     async def main() -> None:
         async with opened(adapter, THROUGH) as a, opened(adapter) as b:
@@ -178,9 +175,6 @@ def test_write_back_waits_for_the_sync(adapter: Any):
             assert a.dirty() == {}
 
     run(main())
-
-
-# --- ETags ---------------------------------------------------------------------------------------------
 
 
 async def flushed(store: AsyncBlobStore, write: Awaitable[None] | None = None) -> None:
@@ -412,9 +406,6 @@ def test_writers_of_one_handle_never_conflict_with_each_other(adapter: Any):
     run(main())
 
 
-# --- copies --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", [THROUGH, BACK])
 def test_a_copy_is_read_without_a_call(mode: CacheMode):
     async def main() -> None:
@@ -494,9 +485,6 @@ def test_a_slow_read_never_replaces_what_was_written_meanwhile():
             await store.set_json("n", 3)
 
     run(main())
-
-
-# --- write-back ----------------------------------------------------------------------------------------
 
 
 def test_what_sync_does_with_conflicts(caplog: pytest.LogCaptureFixture):
@@ -691,9 +679,6 @@ def test_a_write_during_a_sync_waits_for_the_next():
     run(main())
 
 
-# --- cancelling ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", CacheMode)
 def test_a_cancelled_call_leaves_nothing_torn(tmp_path: Path, mode: CacheMode):
     async def main() -> None:
@@ -749,9 +734,6 @@ def test_all_of_it_runs_under_trio(tmp_path: Path):
         assert await handles[0].list_keys() == ["a", "n"]
 
     trio.run(main)
-
-
-# --- containers ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "/etc", "/", "a/../b", "../data", "a/", "a//b", "a\x00b"])
@@ -839,9 +821,6 @@ def test_the_adapter_closes_what_it_opened_and_nothing_else(tmp_path: Path):
         assert below._closed
 
     run(main())
-
-
-# --- mistakes ------------------------------------------------------------------------------------------
 
 
 def test_mistakes_are_typed_errors():

@@ -45,9 +45,6 @@ def threaded(store: Store) -> Store:
     return counting
 
 
-# --- the names ---
-
-
 def test_a_store_is_opened_by_its_uri(loop: str, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/a.db"
 
@@ -104,9 +101,6 @@ def test_layers_take_stores_of_both_colours(loop: str, tmp_path: Path) -> None:
 
     run(loop, main)
     near.close()
-
-
-# --- cancelled calls ---
 
 
 class Held(Counting):
@@ -221,9 +215,6 @@ def test_a_store_and_a_file_are_closed_though_the_task_is_cancelled(loop: str, t
     assert list(tmp_path.rglob("key*")) == []
 
 
-# --- bodies ---
-
-
 def test_a_body_is_drawn_at_most_two_chunks_ahead(loop: str) -> None:
     drawn, ahead = 0, []
 
@@ -299,9 +290,6 @@ def test_the_error_of_a_body_comes_out_as_itself(loop: str) -> None:
             await threaded(MemoryStore()).aio.put("key", body())
 
     run(loop, main)
-
-
-# --- many calls, and the loop ---
 
 
 def test_a_thousand_calls_in_flight(loop: str) -> None:
@@ -389,9 +377,6 @@ def test_nothing_warns_or_hangs_at_the_end(loop: str) -> None:
         check=False,
     )
     assert (done.stderr, done.returncode) == (b"", 0)
-
-
-# --- debuggers ---
 
 
 def test_a_debugger_may_look_at_every_frame(loop: str) -> None:

@@ -118,9 +118,6 @@ class TestBucketOnAsyncio(AsyncSuite):
         return BucketStore(f"gs://{name_for(place)}")
 
 
-# --- what needs no thread ---
-
-
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("layers", ["bare", "prefix"])
 def test_short_calls_need_no_thread(store: BucketStore, layers: str) -> None:
@@ -348,9 +345,6 @@ def test_without_greenlet_threads_wait(store: BucketStore, monkeypatch: pytest.M
         assert run(lambda: store.aio.get("a")) == b"x"
     finally:
         native._greenlets.cache_clear()
-
-
-# --- the loop ---
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,6 @@ def layers(store: Store) -> list[str]:
     return found
 
 
-# --- where it is ---
-
-
 def test_the_file_that_is_found(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.find() is None
     user = write("[stores.user]\nuri = 'memory://'", tmp_path / "user" / "holdall" / "holdall.toml")
@@ -115,9 +112,6 @@ def test_what_is_no_toml_names_file_and_line(write: Write) -> None:
     path.mkdir()
     with pytest.raises(StoreUnavailableError, match="can't be read"):
         config.load(path)
-
-
-# --- what a name opens ---
 
 
 def test_names_are_stores(write: Write, tmp_path: Path) -> None:
@@ -194,9 +188,6 @@ def test_an_unknown_name_says_which_there_are(write: Write) -> None:
     write("")
     with pytest.raises(InvalidArgumentError, match="names no store"):
         Store.from_uri("model:")
-
-
-# --- whole stacks ---
 
 
 def test_layers_lie_in_one_order_however_they_are_written(
@@ -422,9 +413,6 @@ def watched(location: str) -> Store:
     return opened[-1]
 
 
-# --- errors name file and key ---
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -527,9 +515,6 @@ def test_one_wrong_store_leaves_the_others(write: Write, monkeypatch: pytest.Mon
     Store.from_uri("good:").close()
 
 
-# --- variables ---
-
-
 def test_variables_are_filled_in_any_string(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PLACE": "data", "EMPTY": "", "YES": "yes", "SECONDS": "60"}.items():
         monkeypatch.setenv(name, value)
@@ -626,9 +611,6 @@ def test_types_of_an_error_outlive_its_new_text(write: Write) -> None:
     assert isinstance(Store.from_uri("memory://") / "a", PrefixStore)
 
 
-# --- whose file it is ---
-
-
 @pytest.mark.parametrize(
     ("owner", "group", "mode", "named", "says"),
     [
@@ -678,9 +660,6 @@ def test_a_file_that_all_can_write_is_refused(write: Write) -> None:
         Store.from_uri("pad:")
     path.chmod(0o600)
     Store.from_uri("pad:").close()
-
-
-# --- names that can't be ---
 
 
 @pytest.mark.parametrize("name", ["v", "1a", "my store", "é", "_x", ""])

@@ -85,9 +85,6 @@ def d(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobDict]:
         made.store.close()
 
 
-# --- the calls of the requirement ---
-
-
 def test_the_eight_calls(d: BlobDict) -> None:
     assert len(d) == 0
     assert not d
@@ -265,9 +262,6 @@ def test_the_hierarchy_of_blobs() -> None:
         assert {each for each in kinds if issubclass(each, kind)} == {kind} | below.get(kind, set())
 
 
-# --- which class a blob is ---
-
-
 @pytest.mark.parametrize(
     ("key", "kind"),
     [
@@ -352,9 +346,6 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidArgumentError):
             call()
-
-
-# --- folders ---
 
 
 def test_a_folder_is_plain_files(tmp_path: Path) -> None:
@@ -455,9 +446,6 @@ def test_compressed_blobs_are_small_on_disk(tmp_path: Path) -> None:
         d["b.txt"]
 
 
-# --- time to live ---
-
-
 def test_a_file_expires_by_its_age(tmp_path: Path) -> None:
     import os
     import time
@@ -506,9 +494,6 @@ def test_memory_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(d) == 1
     monkeypatch.setattr(time, "time", lambda: now + 101)
     assert (len(d), list(d), d.get("a"), "a" in d, d.pop("a", 5)) == (0, [], None, False, 5)
-
-
-# --- what is atomic ---
 
 
 def test_of_many_who_pop_one_gets_it() -> None:
@@ -563,9 +548,6 @@ def test_update_is_one_call_of_the_store(tmp_path: Path) -> None:
     assert BlobDict(store)["a"] == StrBlob("x")
 
 
-# --- its life ---
-
-
 def test_a_dict_goes_to_another_process(tmp_path: Path) -> None:
     d = PathBlobDict(tmp_path, compression=True, blob_class=StrBlob)
     d["a"] = StrBlob("text")
@@ -587,9 +569,6 @@ def test_a_store_that_was_given_stays_open() -> None:
         pass
     with pytest.raises(StoreUnavailableError):
         path.get("a")
-
-
-# --- replicas ---
 
 
 class Broken(Counting):
@@ -853,9 +832,6 @@ def test_the_second_replica_may_have_types_of_its_own(tmp_path: Path) -> None:
     assert type(d["a"]) is StrBlob
 
 
-# --- git ---
-
-
 def git(folder: Path, **options: Any) -> GitBlobDict:
     return GitBlobDict(folder, user_name="Ada", user_email="ada@example.org", **options)
 
@@ -931,9 +907,6 @@ def test_an_author_is_whole(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# --- Valkey ---
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
     with ValkeyServer() as server:
@@ -983,9 +956,6 @@ def test_a_cache_in_valkey_before_a_folder(server: ValkeyServer, tmp_path: Path)
         assert d.pop("a.txt") == StrBlob("2")
         assert not d
         d.close()
-
-
-# --- what a dict user writes ---
 
 
 class Duck:

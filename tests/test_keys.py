@@ -22,8 +22,6 @@ from holdall.testing import BAD_KEYS, GOOD_KEYS
 
 KEYS = st.text(min_size=1, max_size=300)
 
-# --- keys ---
-
 
 def test_good_keys_pass_and_bad_ones_are_told_why():
     for key in GOOD_KEYS:
@@ -111,9 +109,6 @@ def test_past_the_last_character():
     assert check_key(last) <= past("\U0010ffff")
 
 
-# --- globs ---
-
-
 @pytest.mark.parametrize(
     ("glob", "yes", "no"),
     [
@@ -184,9 +179,6 @@ def test_stars_do_not_take_for_ever():
     assert not matcher("**/" * 6 + "b")("/".join("a" * 30))
 
 
-# --- ranges ---
-
-
 @given(st.integers(-30, 30), st.one_of(st.none(), st.integers(-30, 30)), st.integers(0, 20))
 def test_a_span_is_a_slice(start: int, stop: int | None, size: int):
     data = bytes(range(size))
@@ -215,8 +207,6 @@ def test_the_ends_of_a_range_are_ints():
         with pytest.raises(InvalidArgumentError):
             check_range(0, wrong)
 
-
-# --- errors ---
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
 

@@ -51,9 +51,6 @@ def unshortened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(laws, "Phase", SimpleNamespace(generate=Phase.generate, shrink=Phase.generate))
 
 
-# --- it runs whole ---
-
-
 def suites(root: type[StoreSuite] = StoreSuite) -> Iterator[type[StoreSuite]]:
     for suite in root.__subclasses__():
         yield suite
@@ -180,9 +177,6 @@ def test_without_pytest_it_names_the_extra():
     assert "pip install 'holdall[testing]'" in done.stdout
 
 
-# --- stores that can't write, delete or list ---
-
-
 class Helped(StoreSuite):
     """Suites whose stores need help to be filled."""
 
@@ -279,9 +273,6 @@ def test_a_helped_store_does_itself_what_it_can(tmp_path: Path):
     assert store.bytes_read == 19
     assert store.delete("a")
     assert "a" not in counting
-
-
-# --- its layers ---
 
 
 def test_counting_counts_calls_and_bytes():
@@ -457,9 +448,6 @@ def test_a_race_gives_results_errors_and_deadlocks():
     with pytest.raises(AssertionError, match="deadlock"):
         race(never.wait, seconds=0.2)
     never.set()
-
-
-# --- broken stores fail it ---
 
 
 GAP = 0.001
@@ -1024,9 +1012,6 @@ SOUND = sorted({(sound(kind), name) for kind, name in CAUGHT}, key=str)
 def test_a_sound_store_passes(kind: type[Store], name: str, tmp_path: Path):
     """So that what fails a broken store is its fault and not the way it is run."""
     run(kind, name, tmp_path)
-
-
-# --- so do those that other processes break ---
 
 
 class Folder(Store):

@@ -166,9 +166,6 @@ def test_a_counter_reads_what_people_write() -> None:
         assert store["hits"] == blob
 
 
-# --- holders that end, stop or can't reach the store ---
-
-
 def hold(store: Store, key: str, ttl: float, say: int) -> None:
     """Take a lock, write its token to a pipe, and hold it until this process is killed."""
     with store.lock(key, ttl=ttl) as lock:
@@ -506,9 +503,6 @@ def test_a_wall_clock_that_is_wrong_matters_only_after_a_deletion(monkeypatch: p
         assert lock.token == first + 1
         with pytest.raises(LockHeldError), store.lock("job", wait=0.01):
             """It is held."""
-
-
-# --- coroutines ---
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -45,8 +45,6 @@ from holdall import (
 from holdall.cli.app import _COMMANDS
 from holdall.testing import Flaky
 
-# --- errors, installing ---
-
 
 def test_the_pages_list_every_error_and_extra() -> None:
     text = "".join((ROOT / "docs" / name).read_text() for name in ("errors.md", "installing.md"))
@@ -67,9 +65,6 @@ def test_the_pages_list_every_error_and_extra() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) <= listed
     assert "video" not in extras["all"][0]
-
-
-# --- promises ---
 
 
 def test_each_stores_means_are_in_the_table_of_promises() -> None:
@@ -126,9 +121,6 @@ def test_copies_that_keep_the_times_keep_the_etags_of_a_folder(tmp_path: Path) -
         assert same == (name != "new"), name
 
 
-# --- quickstart ---
-
-
 def test_the_expect_of_a_copy_and_a_move_is_about_the_target() -> None:
     store = MemoryStore({"a": b"1", "b": b"2"})
     for act in (store.copy, store.move):
@@ -166,9 +158,6 @@ def test_where_a_store_differs_from_a_dict() -> None:
     assert not hasattr(store, "fromkeys")
 
 
-# --- stores ---
-
-
 def test_the_home_folder_is_meant_at_the_beginning_of_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,9 +168,6 @@ def test_the_home_folder_is_meant_at_the_beginning_of_a_path(
     assert repr(Store.from_uri("sqlite:///~/x.db")) == f"SqliteStore('{tmp_path}/home/x.db')"
     assert repr(ZipStore("~/x.zip")) == f"ZipStore('{tmp_path}/home/x.zip')"
     assert repr(FilesystemStore("./~/x")) == f"FilesystemStore('{tmp_path}/~/x')"
-
-
-# --- git ---
 
 
 def test_an_edit_that_was_not_committed_is_lost_by_a_put_or_a_delete_without_expect(tmp_path: Path) -> None:
@@ -198,9 +184,6 @@ def test_an_edit_that_was_not_committed_is_lost_by_a_put_or_a_delete_without_exp
         del store["b"]
         assert (tmp_path / "a").read_text() == "2"
         assert not (tmp_path / "b").exists()
-
-
-# --- composing ---
 
 
 def test_what_goes_on_without_the_first_replica() -> None:
@@ -261,9 +244,6 @@ def test_a_dict_with_compression_lists_what_it_cannot_read(tmp_path: Path) -> No
             d["b.txt"]
 
 
-# --- backup and sync ---
-
-
 def test_a_limit_of_deletes_is_a_number_or_a_share() -> None:
     source = MemoryStore({"new": b""})
     for limit, allowed in ((1, True), (1.0, True), (0.5, False)):
@@ -322,9 +302,6 @@ def test_a_journal_can_be_deleted_after_success(tmp_path: Path) -> None:
     assert sync_stores(source, target, journal=journal).skipped == 1
 
 
-# --- limits ---
-
-
 def test_backups_of_a_database(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     large = b"1" * 3_000_000
@@ -380,9 +357,6 @@ def test_a_format_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="another version"):
         list(ZipStore(tmp_path / "a.zip"))
     assert path.read_bytes()[7] == 9
-
-
-# --- the command line ---
 
 
 def test_the_quickstart_lists_every_command() -> None:

@@ -111,9 +111,6 @@ def test_what_object_store_lists() -> None:
     assert dict(a) == dict(b) == {"x": b"1", "y": b"2"}
 
 
-# --- the lists of blob-dict.md, which has no blocks ---
-
-
 def listed(heading: str) -> list[tuple[int, str]]:
     """The items of the list below a heading, with how far each is indented."""
     section = (FOLDER / "blob-dict.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
@@ -218,9 +215,6 @@ def test_the_classes_of_blob_dict() -> None:
     for name in re.findall(r"`(\w+BlobDict|LocalPath)`", text):
         assert inspect.isclass(getattr(holdall, name))
     assert issubclass(holdall.LocalPath, Path)
-
-
-# --- the headings of blobstore.md, which are calls ---
 
 
 def test_the_calls_of_blobstore() -> None:

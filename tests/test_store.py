@@ -154,9 +154,6 @@ def test_what_is_no_pairs_is_refused(wrong: object, tmp_path: Path) -> None:
             assert list(store.iterate_keys()) == ["kept"]
 
 
-# --- arguments of wrong types ---
-
-
 class Duck:
     """All that `dict.update` asks for."""
 

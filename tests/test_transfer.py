@@ -112,9 +112,6 @@ def stores(tmp_path: Path) -> Iterator[Callable[[str, str], Store]]:
         store.close()
 
 
-# --- any store to any other ---
-
-
 @pytest.mark.parametrize(("one", "other"), list(product(KINDS, KINDS)))
 def test_each_to_each(one: str, other: str, stores: Callable[[str, str], Store]) -> None:
     source = filled(stores(one, "source"), BLOBS)
@@ -218,8 +215,6 @@ def test_attributes_of_small_blobs_in_batches(kind: str, stores: Callable[[str, 
     assert dict(target.items()) == dict(source)
 
 
-# --- laws ---
-
 CONTENTS = st.dictionaries(
     st.sampled_from(["a", "a.b", "b/a", "b/b", "b/c/d", "logs/1", "logs/2", "logs.json", "z"]),
     st.sampled_from([b"", b"1", b"2", b"12"]),
@@ -314,9 +309,6 @@ def test_a_move_leaves_nothing_behind(one: dict[str, bytes], other: dict[str, by
     assert report.copied + report.skipped == len(one)
 
 
-# --- what makes two blobs equal ---
-
-
 def test_compare_by_size() -> None:
     source, target = MemoryStore({"a": b"1", "b": b"12"}), MemoryStore({"a": b"2", "b": b"1"})
     assert copy_store(source, target, compare="size").copied == 1
@@ -399,9 +391,6 @@ def test_bad_arguments_are_refused(compare: Any) -> None:
     assert source.calls["scan"] == 0
 
 
-# --- the guard ---
-
-
 def test_a_sync_that_deletes_too_much_is_refused() -> None:
     source, target = MemoryStore({"0": b"new"}), MemoryStore({str(index): b"" for index in range(10)})
     with pytest.raises(DeleteRefusedError, match=r"9 of 10 .* 50% .* max_delete=9 or 1\.0") as caught:
@@ -458,9 +447,6 @@ def test_after_a_refusal_the_journal_lists_anew(tmp_path: Path) -> None:
     source.update({"a": b"1", "c": b"2"})
     sync_stores(source, target, journal=tmp_path / "j")
     assert dict(target) == {"a": b"1", "c": b"2"}
-
-
-# --- stores that overlap ---
 
 
 def test_a_transfer_into_itself_is_refused(tmp_path: Path) -> None:
@@ -702,9 +688,6 @@ def test_parts_of_one_store_that_do_not_overlap(tmp_path: Path) -> None:
     assert files["docs2/b"] == b"3"
 
 
-# --- one failure never stops the others ---
-
-
 class Faulty(Counting):
     """A store some of whose keys can't be read, written or deleted."""
 
@@ -913,9 +896,6 @@ def test_every_blob_is_read_by_verify() -> None:
     assert verify_store(store, prefix="b").checked == 1
 
 
-# --- somebody else writes ---
-
-
 class Meddled(Counting):
     """A target to which somebody writes just before the transfer does."""
 
@@ -1078,9 +1058,6 @@ def test_what_goes_from_the_source_meanwhile_is_named() -> None:
     assert "after it was listed" in str(report.failures["b"])
 
 
-# --- progress, reports, plans ---
-
-
 @pytest.mark.parametrize("jobs", [None, 1, 5])
 def test_progress_is_told_once_for_each_action(jobs: int | None) -> None:
     source = MemoryStore({str(index): b"12" for index in range(30)} | {"same": b"x", "alike": b"y"})
@@ -1164,9 +1141,6 @@ def test_a_shard_that_is_run_twice_copies_once(tmp_path: Path) -> None:
     assert (shard().copied, shard().ok, shard().copied) == (1, True, 0)
 
 
-# --- executors ---
-
-
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_an_executor_runs_the_shards(pool: Any, tmp_path: Path) -> None:
     blobs = BLOBS | {f"n/{index:04}": b"%d" % index for index in range(500)}
@@ -1233,9 +1207,6 @@ def test_stores_that_do_not_pickle_are_refused(tmp_path: Path) -> None:
                 copy_store(source, target, executor=executor)
 
 
-# --- threads ---
-
-
 def test_slow_stores_get_threads(tmp_path: Path) -> None:
     blobs = {f"{index:03}": b"x" for index in range(128)}
     readers: set[int] = set()
@@ -1269,9 +1240,6 @@ def test_fast_stores_stay_on_the_calling_thread(tmp_path: Path) -> None:
     seen.clear()
     copy_store(MemoryStore(blobs), Watched(MemoryStore()), jobs=3)
     assert threading.get_ident() not in seen
-
-
-# --- faults ---
 
 
 @pytest.mark.parametrize("jobs", [None, 4])

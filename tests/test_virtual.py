@@ -69,9 +69,6 @@ def left(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-# --- a store's own file ---
-
-
 def test_a_local_store_gives_its_own_file(tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "store/a").mkdir(parents=True)
     file = tmp_path / "store/a/b.txt"
@@ -126,9 +123,6 @@ def test_a_layer_that_changes_bytes_gives_a_copy(tmp_path: Path, temporary: Path
     assert left(temporary) == []
 
 
-# --- names ---
-
-
 @pytest.mark.parametrize(
     ("key", "suffix", "same"),
     [
@@ -148,9 +142,6 @@ def test_a_copy_has_the_name_or_at_least_the_extension(key: str, suffix: str, sa
         assert path.read_bytes() == b"1"
         assert "".join(path.suffixes) == suffix
         assert (path.name == key.rpartition("/")[2]) == same
-
-
-# --- what programs do ---
 
 
 @pytest.fixture
@@ -269,9 +260,6 @@ def test_what_programs_leave_beside_the_file_goes(store: Store, temporary: Path)
     succeeds_as_nobody(work)
 
 
-# --- errors at the end ---
-
-
 def kept_in(error: BaseException) -> Path:
     text = " ".join([str(error), *getattr(error, "__notes__", [])])
     return Path(text.rpartition("kept as ")[2].strip("'"))
@@ -356,8 +344,6 @@ def test_a_store_that_can_t_compare_or_write_refuses(store: Store, temporary: Pa
         pass
     assert left(temporary) == []
 
-
-# --- processes ---
 
 HOLDER = """
     import os, sys, time
@@ -552,9 +538,6 @@ def test_a_coroutine_that_is_cancelled_leaves_nothing(store: Store, temporary: P
     assert left(temporary) == []
 
 
-# --- open_virtual ---
-
-
 def test_open_virtual(store: Store, temporary: Path) -> None:
     with open_virtual("a.txt", store) as file:
         assert os.path.basename(file.name) == "a.txt"
@@ -597,9 +580,6 @@ def test_a_blob_that_another_writer_deletes_as_it_is_opened(
     monkeypatch.setattr(store, "_local_path", late)
     with pytest.raises(BlobNotFoundError), open_virtual("a", store):
         pass
-
-
-# --- touch ---
 
 
 def test_touch_renews_the_time_of_a_file(tmp_path: Path) -> None:
@@ -658,9 +638,6 @@ def test_touch_refuses_what_it_can_t_do_safely(store: Store) -> None:
     for ttl in (0, -1, "1", True):
         with pytest.raises(InvalidArgumentError):
             store.touch("a.txt", ttl=ttl)  # type: ignore[arg-type]
-
-
-# --- checksum ---
 
 
 def test_an_unknown_digest_lists_the_known_ones(store: Store) -> None:

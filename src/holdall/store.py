@@ -194,8 +194,6 @@ class Store(MutableMapping[str, bytes]):
 
     _closed: bool = False
 
-    # --- the primitives -------------------------------------------------------------------------------
-
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Open a blob: return its `Info` and its bytes.
 
@@ -254,7 +252,7 @@ class Store(MutableMapping[str, bytes]):
         """
         raise NotImplementedError
 
-    # --- hooks, each with a fallback ------------------------------------------------------------------
+    # The next ones are hooks, each with a fallback.
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -459,8 +457,6 @@ class Store(MutableMapping[str, bytes]):
         """
         raise UnsupportedOperation(f"{kind_name(self)} has no settings to pickle it by")
 
-    # --- checks ---------------------------------------------------------------------------------------
-
     def _checked(self, key: object) -> str:
         if self._closed:
             raise self._closed_error()
@@ -539,8 +535,6 @@ class Store(MutableMapping[str, bytes]):
         if not isinstance(expect, Condition | str):
             hint = "; pass its .etag" if isinstance(expect, Info) else ""
             raise InvalidTypeError(f"expect must be ANY, ABSENT or an ETag (a str), not {expect!r}{hint}")
-
-    # --- the mapping ----------------------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> bytes:
         data = self.get(key, _MISSING)
@@ -890,8 +884,6 @@ class Store(MutableMapping[str, bytes]):
         from holdall.layers.prefix import PrefixStore
 
         return self if prefix == "" else PrefixStore(self, prefix)
-
-    # --- beyond the mapping ---------------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:
         """Return whether a blob has this key.
@@ -1556,8 +1548,6 @@ class Store(MutableMapping[str, bytes]):
         from holdall.locks import Counter
 
         return Counter(self, key)
-
-    # --- its life -------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Free what this handle holds. It may be called twice; any other call then raises."""

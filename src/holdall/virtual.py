@@ -250,9 +250,6 @@ def _open_edited(path: Path, key: str) -> Generator[BinaryIO]:
             yield file
 
 
-# --- the folders ---
-
-
 def _begin_of_names() -> str:
     # Each user sweeps only folders of their own.
     return f"holdall-{os.getuid()}-"
@@ -393,9 +390,6 @@ def _remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):
         _log.warning("the temporary folder %r can't be removed", path)
-
-
-# --- names ---
 
 
 def _last(key: str) -> str:

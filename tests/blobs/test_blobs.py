@@ -188,9 +188,6 @@ def test_a_class_of_a_user_is_kept_by_every_way_back(tmp_path: Path) -> None:
     assert type(Named.load(tmp_path / "file.txt")) is Named
 
 
-# --- files ---------------------------------------------------------------------------------------------
-
-
 @every
 @pytest.mark.parametrize("spell", [str, Path, lambda path: os.fspath(path)])
 def test_a_file_holds_the_bytes(kind: type[BytesBlob], spell: Any, tmp_path: Path) -> None:
@@ -332,9 +329,6 @@ def test_other_paths_read_and_write_themselves() -> None:
     YamlDictBlob({"a": 1}).dump(place)
     assert place.data == b'{"a":1}'
     assert JsonDictBlob.load(place).as_dict() == {"a": 1}
-
-
-# --- which type a key has ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

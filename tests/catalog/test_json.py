@@ -110,9 +110,6 @@ def fill(backend: JsonBackend) -> None:
     backend.transact(act)
 
 
-# --- what a person finds ---------------------------------------------------------------------------------
-
-
 def test_a_person_can_read_it(path: Path) -> None:
     backend = JsonBackend(path)
     put(backend, new_row("models/v2.1", accuracy=0.95, author="Zoë"))
@@ -262,9 +259,6 @@ def test_files_that_do_not_belong_together(path: Path, tmp_path: Path) -> None:
     assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "b"]
 
 
-# --- the journal -----------------------------------------------------------------------------------------
-
-
 def test_a_torn_line_is_dropped_wherever_it_ends(path: Path) -> None:
     backend = JsonBackend(path)
     put(backend, new_row("a"))
@@ -356,9 +350,6 @@ def test_bad_values_leave_nothing(path: Path) -> None:
             put(backend, new_row("b"), new_row("c", value=value))
     assert log_of(path).read_bytes() == was
     assert list(backend.keys()) == ["a"]
-
-
-# --- folds -----------------------------------------------------------------------------------------------
 
 
 def test_a_grown_journal_is_folded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,9 +455,6 @@ def test_the_journal_of_a_private_file_is_private(path: Path) -> None:
     path.chmod(0o600)
     put(JsonBackend(path), new_row("b"))
     assert log_of(path).stat().st_mode & 0o777 == 0o600
-
-
-# --- faults ----------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_changes_nothing(path: Path) -> None:

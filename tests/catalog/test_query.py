@@ -362,8 +362,6 @@ def test_fields() -> None:
     assert parse_order("-metadata.-x") == Order(("metadata", "-x"), True)
 
 
-# --- orders ----------------------------------------------------------------------------------------------
-
 SORTED: list[Any] = [
     -1e300,
     -1,
@@ -416,8 +414,6 @@ def test_pages_join_without_a_gap(path: str, descending: bool) -> None:
         follows = compile_after(order, (given_value, row.key))
         assert arrange(filter(follows, rows), order) == whole[at + 1 :]
 
-
-# --- random ones -----------------------------------------------------------------------------------------
 
 _scalars = st.sampled_from(
     [None, True, False, 0, 1, 1.0, -1, 2**53, float(2**53), 2**53 + 1, "", "a", "ab", "b"]

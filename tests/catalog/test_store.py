@@ -82,9 +82,6 @@ def numbers(seed: int) -> Any:
     return np.random.default_rng(seed).standard_normal(20_000)
 
 
-# --- put and get ---
-
-
 @pytest.mark.parametrize(
     "value",
     [{"config": "value"}, "text", b"\0bytes", 1.5, None, [1, "a", None], (1, 2), {1, 2}, "", b"", 0, False],
@@ -240,9 +237,6 @@ def test_scalars_of_numpy_are_numbers(store: BlobStore) -> None:
     assert store.list(metadata_filter={"a": 0.5, "b": 3, "c": True, "d": 2.0}) == ["a"]
 
 
-# --- conditions ---
-
-
 def test_expect_is_compare_and_swap(store: BlobStore) -> None:
     first = store.put(1, key="a", expect=ABSENT)
     with pytest.raises(BlobExistsError):
@@ -262,9 +256,6 @@ def test_expect_is_compare_and_swap(store: BlobStore) -> None:
         store.put(3, key="a", expect=entry.etag)
     with pytest.raises(InvalidArgumentError):
         store.put(3, key="a", expect=5)  # type: ignore[arg-type]
-
-
-# --- deduplication ---
 
 
 def test_equal_objects_are_stored_once(make: Make, tmp_path: Path) -> None:
@@ -290,9 +281,6 @@ def test_small_objects_are_shared_too(store: BlobStore) -> None:
     store.delete("one")
     store.collect(0, max_share=1.0)
     assert store.get("two") == {"a": 1}
-
-
-# --- versions ---
 
 
 def test_without_keep_only_the_newest_stays(store: BlobStore) -> None:
@@ -488,9 +476,6 @@ def test_put_many_is_one_step(store: BlobStore) -> None:
     assert store.list(metadata_filter={"x": 1}) == ["a"]
 
 
-# --- queries ---
-
-
 def test_small_puts_answer_alike_whatever_came_before(store: BlobStore) -> None:
     """New keys go into the backend by a shorter way while they follow each other."""
     held: dict[str, tuple[int, int]] = {}
@@ -569,9 +554,6 @@ def test_an_index_changes_nothing_but_the_time(store: BlobStore) -> None:
     store.drop_index("metadata.n")
     with pytest.raises(InvalidArgumentError):
         store.create_index("loss")
-
-
-# --- upkeep ---
 
 
 def test_collect_keeps_what_is_young_and_refuses_too_much(store: BlobStore, tmp_path: Path) -> None:
@@ -685,9 +667,6 @@ def test_usage_tells_own_from_shared(store: BlobStore) -> None:
     assert found.by_age["today"].entries == found.total.entries == 4
 
 
-# --- handles ---
-
-
 def test_open_gives_the_file_of_the_format(store: BlobStore) -> None:
     frame = pd.DataFrame({"a": range(20_000)})
     store.put(frame, key="frame")
@@ -718,9 +697,6 @@ def test_an_array_is_mapped_read_only(make: Make) -> None:
     with pytest.raises(UnsupportedOperation):
         store.get("dict", mmap=True)
     assert store.get("missing", mmap=True) is None
-
-
-# --- life ---
 
 
 def test_two_handles_see_the_same(make: Make) -> None:
@@ -768,9 +744,6 @@ def test_every_codec_gives_back_what_it_took(make: Make, compression: str) -> No
     assert (store.entry("text").file_size < 50_000) == (compression != "none")  # type: ignore[union-attr]
 
 
-# --- pickles ---
-
-
 def test_pickles_of_others_are_not_read(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make().put(Model([1.0]), key="a")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
@@ -792,9 +765,6 @@ def test_values_that_nothing_takes_leave_nothing(store: BlobStore) -> None:
         store.put(lambda: None, key="a")
     assert store.list() == []
     assert store.verify().ok
-
-
-# --- elsewhere ---
 
 
 @pytest.mark.parametrize("shape", ["other folder", "same folder", "bucket"])
@@ -1001,9 +971,6 @@ def test_stored_keys_are_plain_keys(store: BlobStore) -> None:
     key = store.put(1, key="a")
     assert pickle.loads(pickle.dumps(key)) == "a"
     assert json.dumps({"key": key}) == '{"key": "a"}'
-
-
-# --- mistakes ---
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

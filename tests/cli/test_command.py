@@ -162,9 +162,6 @@ def test_a_command_without_a_mistake_loads_neither_typer_nor_converters(holdall)
     assert done.stderr == b""
 
 
-# --- completion ---
-
-
 def complete(holdall, line: list[str], **env: str) -> list[str]:
     """What is offered, where bash asks about the last word; it takes words apart at colons."""
     words: list[str] = []

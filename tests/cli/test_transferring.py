@@ -52,9 +52,6 @@ def content(uri: str, folder: Path) -> dict[str, bytes]:
 BLOBS = {"a/1": b"one", "a/2": b"", "b": b"two" * 1000, "é ü": b"three"}
 
 
-# --- from any store to any other ---
-
-
 @pytest.mark.parametrize(
     ("source", "target"), [(one, other) for one in ENDS for other in ENDS if one < other]
 )
@@ -122,9 +119,6 @@ def test_the_report_for_programs(command, tmp_path):
         "bytes": 3,
         "failures": {},
     }
-
-
-# --- what keeps from harm ---
 
 
 @pytest.mark.parametrize(
@@ -206,9 +200,6 @@ def test_a_store_into_itself_is_refused(command, tmp_path):
     for target in ("s", "./s/sub", str(tmp_path / "s")):
         assert "overlap" in command.error("sync", "s", target, code=2)
     assert content("./s", tmp_path) == {"a": b"1"}
-
-
-# --- stopped, and going on ---
 
 
 def many(folder: Path, count: int) -> dict[str, bytes]:
@@ -300,9 +291,6 @@ def test_a_terminal_sees_a_bar_with_blobs_and_bytes(command, tmp_path, terminal)
     assert process.returncode == 0
 
 
-# --- diff and verify ---
-
-
 def test_diff(command, tmp_path):
     fill(tmp_path / "s", {"same": b"1", "new": b"2", "changed": b"longer", "bytes": b"x"})
     fill(tmp_path / "t", {"same": b"1", "changed": b"old", "more": b"3", "bytes": b"y"})
@@ -357,9 +345,6 @@ def test_verify_two_stores_goes_on_past_what_cant_be_read(command, tmp_path):
     assert errors.startswith("holdall: 'a': ")
 
 
-# --- keys or stores ---
-
-
 def test_keys_and_stores_are_told_apart(command, tmp_path):
     (tmp_path / "holdall.toml").write_text("[stores.models]\nuri = './m'\n")
     fill(tmp_path / "s", {"a": b"1"})
@@ -391,9 +376,6 @@ def test_options_of_keys_are_not_those_of_stores(command, tmp_path):
     assert "empty" in command.error("sync", "", "t", code=2)
     assert content("./s", tmp_path) == {"a": b"1"}
     assert not (tmp_path / "t").exists()
-
-
-# --- configured names ---
 
 
 def test_a_bare_name_opens_the_store_that_is_configured(command, tmp_path):
@@ -436,9 +418,6 @@ def test_a_wrong_configuration_is_one_line_that_names_file_and_key(command, tmp_
     file.write_text("[stores")
     assert f"{file} isn't valid TOML" in command.error("keys", "-s", "models", code=2)
     assert "there is nothing at" in command.both("keys", "-s", "./models")[1]
-
-
-# --- sources that aren't there ---
 
 
 def test_a_source_that_is_not_there_is_refused(command, tmp_path):

@@ -108,9 +108,6 @@ for _digest in ("sha256", "blake3"):
     _add_store(f"checksum-{_digest}", _checked, FLAT)
 
 
-# --- what a killed process leaves ---
-
-
 def _make_zip_journal(folder: Path) -> None:
     store = ZipStore(folder / "open.zip")
     store.update({"archived": b"1"})
@@ -193,8 +190,6 @@ def _check_transfer_journal(folder: Path) -> None:
 
 FORMATS["transfer-journal"] = Format(_make_transfer_journal, _check_transfer_journal)
 
-# --- small tools ---
-
 
 def _make_locks(folder: Path) -> None:
     with FilesystemStore(folder) as store, store.lock("job"):
@@ -229,8 +224,6 @@ FORMATS["calls"] = Format(lambda folder: _computed(folder) and None, _check_call
 
 
 FORMATS["locks"] = Format(_make_locks, _check_locks)
-
-# --- values ---
 
 
 TYPED: dict[str, Any] = {
@@ -287,8 +280,6 @@ def _check_values(folder: Path) -> None:
 
 FORMATS["values"] = Format(_make_values, _check_values)
 
-# --- catalogues ---
-
 
 def _fill(store: BlobStore) -> None:
     for key, value in OBJECTS.items():
@@ -341,8 +332,6 @@ def _check_export(folder: Path) -> None:
 
 
 FORMATS["catalog-export"] = Format(_make_export, _check_export)
-
-# --- servers: what they hold is kept as text ---
 
 
 def _make_valkey(folder: Path) -> None:
@@ -403,8 +392,6 @@ def _check_postgresql(folder: Path) -> None:
 
 
 FORMATS["postgresql"] = Format(_make_postgresql, _check_postgresql)
-
-# --- keeping them ---
 
 
 def _write(path: Path) -> None:

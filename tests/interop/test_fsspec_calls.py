@@ -59,9 +59,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-# --- URLs ---------------------------------------------------------------------------------------------
-
-
 def test_each_scheme_has_its_entry_points() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     names = {"holdall", *(f"holdall+{scheme}" for scheme in schemes() if not scheme.startswith("x-"))}
@@ -215,9 +212,6 @@ def test_a_password_is_in_no_pickle_and_no_text() -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         HoldallFileSystem(MemoryStore()).cat(f"holdall+{uri}#a")
     assert "sesame" not in str(caught.value)
-
-
-# --- files --------------------------------------------------------------------------------------------
 
 
 def test_modes_of_writing(store: Store) -> None:
@@ -586,9 +580,6 @@ def test_folders_are_remembered_by_all_file_systems_of_a_place(tmp_path: Path) -
         one.touch("c")
         with pytest.raises(NotADirectoryError):
             one.rmdir("c")
-
-
-# --- threads, processes and event loops ---------------------------------------------------------------
 
 
 def test_an_asynchronous_one(store: Store) -> None:

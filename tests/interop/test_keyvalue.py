@@ -315,8 +315,6 @@ async def minimum_put_many_delete_many_performance(entries: HoldallKeyValue) -> 
     assert await entries.delete_many([f"test_{number}" for number in range(10)], **IN) == 10
 
 
-# --- and what those don't ask for ---
-
 NAMES = [
     "",
     ".",

@@ -270,9 +270,6 @@ def test_wrong_arguments() -> None:
         zarr.open(at)
 
 
-# --- calls that the event loop makes itself -----------------------------------------------------------
-
-
 class Waiting(MemoryStore):
     """A near store that waits once."""
 

@@ -63,9 +63,6 @@ class TestBackOverSqlite(StoreSuite):
         return CachingStore(source, cache, CacheMode.WRITE_BACK, sync_on_close=False, max_bytes=20_000)
 
 
-# --- freshness ----------------------------------------------------------------------------------------
-
-
 def test_etag_asks_each_time_and_reads_once() -> None:
     source = Counting(MemoryStore({"a": b"1"}))
     store = CachingStore(source, MemoryStore())
@@ -210,9 +207,6 @@ def test_a_stale_copy_never_makes_a_swap_go_round_for_ever() -> None:
     assert store.pop("a") == b"20"
 
 
-# --- fills --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("fresh", FRESH)
 @pytest.mark.parametrize("size", [10, 2 * MIB])
 def test_concurrent_misses_fetch_once(fresh: Any, size: int) -> None:
@@ -310,9 +304,6 @@ def test_a_large_range_goes_straight_to_the_source() -> None:
         assert store.get_range("a", start, stop) == source.get_range("a", start, stop)
         before += len(source.get_range("a", start, stop)) * 2
     assert source.bytes_read == before, "the cache gives ranges of what it has"
-
-
-# --- what it can, and what it is told -----------------------------------------------------------------
 
 
 def test_invalidate() -> None:

@@ -16,8 +16,6 @@ from holdall import (
 from holdall.layers.caching import CachingStore
 from holdall.testing import Counting, Flaky, race
 
-# --- the bound ----------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("fresh", FRESH)
 def test_the_bound_is_exact_and_what_was_used_last_stays(fresh: Any) -> None:

@@ -29,8 +29,6 @@ from holdall import (
 from holdall.layers.caching import CacheMode, CachingStore
 from holdall.testing import Flaky, Slow
 
-# --- a cache that fails -------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("fresh", FRESH)
 @pytest.mark.parametrize("size", [10, 3 * MIB])
@@ -119,8 +117,6 @@ def test_it_leaves_other_keys_of_the_cache_alone() -> None:
     assert left == before
 
 
-# --- faults at random ---------------------------------------------------------------------------------
-
 FAULTS = [
     (mode, fresh, faults) for mode in ("write-through", "write-back") for fresh in FRESH for faults in "scb"
 ]
@@ -207,8 +203,6 @@ def run_with_faults(mode: Any, fresh: Any, faults: str, seed: int, operations: i
     if fresh == "etag" or mode == "write-back":
         assert dict(calm) == dict(source)
 
-
-# --- kills --------------------------------------------------------------------------------------------
 
 PROGRAM = textwrap.dedent(
     """
@@ -306,8 +300,6 @@ def test_a_killed_write_back_loses_nothing_that_was_acknowledged(fresh: Any, tmp
     assert acknowledged > 0
     assert interrupted > 0, "none was killed while it wrote"
 
-
-# --- two processes ------------------------------------------------------------------------------------
 
 WRITER = textwrap.dedent(
     """

@@ -30,8 +30,6 @@ from holdall.layers.caching import CachingStore
 from holdall.store import Attributes, Body, Expect
 from holdall.testing import Counting, Limited, race
 
-# --- writing back -------------------------------------------------------------------------------------
-
 
 def test_what_is_put_is_recorded_and_uploaded_by_a_sync() -> None:
     source, cache = MemoryStore({"gone": b"x", "kept": b"y"}), MemoryStore()
@@ -309,9 +307,6 @@ def test_what_expired_before_the_sync_is_deleted() -> None:
     assert store.sync().deleted == ("a",)
     assert list(source) == ["b"]
     assert source.info("b").expires == later.expires
-
-
-# --- the order of a sync's steps ----------------------------------------------------------------------
 
 
 class Killed(BaseException):

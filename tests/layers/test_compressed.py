@@ -61,9 +61,6 @@ DATA = text(3 * MIB + 12_345)
 NOISE = random.Random(0).randbytes(100)
 
 
-# --- what others see below ---
-
-
 def by_library(codec: str, stored: bytes) -> bytes:
     if codec == "gzip":
         return gzip.decompress(stored)
@@ -118,9 +115,6 @@ def test_the_seek_table_is_the_one_that_is_specified() -> None:
     assert (at, plain) == (head, len(DATA))
 
 
-# --- what is kept small, and cheap ---
-
-
 @codecs
 def test_it_compresses(codec: str) -> None:
     below = MemoryStore()
@@ -165,9 +159,6 @@ def test_noise_costs_gzip_little() -> None:
         return time.process_time() - begun
 
     assert min(seconds(noise) for _ in range(3)) < min(seconds(dense) for _ in range(3)) / 2
-
-
-# --- reading ---
 
 
 @codecs
@@ -235,9 +226,6 @@ def test_an_index_that_is_long(codec: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert by_library(codec, below["key"]) == data
 
 
-# --- damage ---
-
-
 @codecs
 def test_a_frame_in_anothers_place_is_noticed(codec: str) -> None:
     below = MemoryStore()
@@ -296,9 +284,6 @@ def test_errors_say_what_is_wrong() -> None:
     assert [(info.key, info.size) for info in store.list()] == [("plain", 22)]
     assert "plain" in store
     assert store.delete("plain")
-
-
-# --- settings ---
 
 
 def test_copies_stay_below_where_they_can() -> None:

@@ -57,9 +57,6 @@ def body(size: int, seed: object = 0) -> bytes:
     return random.Random(f"{size} {seed}").randbytes(size // 2 + 1).hex().encode()[:size]
 
 
-# --- large and small blobs in turn ---
-
-
 @layers
 def test_a_large_blob_is_held_once_after_another(layer: str, tmp_path: Path) -> None:
     store = LAYERS[layer](FilesystemStore(tmp_path))
@@ -79,8 +76,6 @@ def test_a_large_blob_is_held_once_after_another(layer: str, tmp_path: Path) -> 
     with pytest.raises(InvalidKeyError):
         store.get("../large")
 
-
-# --- bytes below that change ---
 
 SIZES = (0, 1, 100, 70_000, 600_000)
 
@@ -204,9 +199,6 @@ def test_foreign_and_empty_blobs(layer: str) -> None:
     assert store["key"] == b"mended"
 
 
-# --- one version ---
-
-
 class Replaced(Transparent):
     """A store whose blob is replaced after each of the next reads, before its bytes are asked for."""
 
@@ -248,9 +240,6 @@ def test_info_and_bytes_are_of_one_version(layer: str, ranges: bool) -> None:
                 assert data == whole[info.size][start:stop]
                 below.next = []
                 assert store["key"] in whole.values()
-
-
-# --- media that can do less ---
 
 
 @layers
@@ -375,9 +364,6 @@ def test_the_three_together(tmp_path: Path) -> None:
         assert dict(store.items()) == store.get_many(blobs) == blobs
         assert store.get_range("a/3000000", -5) == blobs["a/3000000"][-5:]
         assert [info.size for info in store.list()] == [0, 1, 3_000_000, 70_000]
-
-
-# --- faults ---
 
 
 @layers

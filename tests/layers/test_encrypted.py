@@ -130,9 +130,6 @@ DATA = random.Random(1).randbytes(300_000)
 FRAME, SEALED, HEAD = 65_536, 65_552, 64
 
 
-# --- the form below ---
-
-
 def test_the_form_below_is_the_one_that_is_told() -> None:
     """HKDF and AES-GCM as `cryptography` has them, by hand."""
     below = MemoryStore()
@@ -183,9 +180,6 @@ def test_nothing_that_is_stored_repeats() -> None:
     store["a"] = bytes(1000)
     assert len({first[44:], below["a"][44:], below["b"][44:]}) == 3
     assert not any(bytes(8) in blob[HEAD:] for blob in (first, below["a"], below["b"]))
-
-
-# --- what can't be done below ---
 
 
 def test_blobs_cannot_change_places_or_names() -> None:
@@ -264,9 +258,6 @@ def test_vectors() -> None:
         below = MemoryStore({"a/é": bytes.fromhex(stored)})
         store = EncryptedStore(below, bytes.fromhex(key), context=context)
         assert store["a/é"] == bytes(range(256))[:size]
-
-
-# --- keys, and where they may be seen ---
 
 
 def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,9 +407,6 @@ def test_plain_bytes_are_not_spooled_to_a_disk(monkeypatch: pytest.MonkeyPatch, 
     assert store["key"] == b"private " * 2_000_000
 
 
-# --- rotation ---
-
-
 def test_rotation_keeps_all_and_reads_headers_of_what_is_current() -> None:
     memory = MemoryStore()
     old = EncryptedStore(memory, {"old": OLD})
@@ -526,9 +514,6 @@ def test_rotation_needs_to_compare_and_swap() -> None:
     store = EncryptedStore(Limited(MemoryStore(), ~Can.SWAP), OLD)
     with pytest.raises(UnsupportedOperation, match="rotate"):
         store.rotate()
-
-
-# --- encrypted names ---
 
 
 def test_names_tell_nothing_below_and_sort_above() -> None:
@@ -643,9 +628,6 @@ def test_an_error_below_many_keys_names_the_key() -> None:
     assert caught.value.key == "a/secret"
 
 
-# --- files ---
-
-
 def cuts() -> list[int]:
     """How many bytes of a blob of five frames are left: whole frames, parts of one, and odd ends."""
     whole = [HEAD + number * SEALED for number in range(5)]
@@ -727,9 +709,6 @@ def test_a_blob_of_the_first_format_is_told() -> None:
     below["key"] = struct.pack(">7sBIB31s20s", b"hldlaes", 1, FRAME, 7, b"default", bytes(20)) + bytes(20)
     with pytest.raises(IntegrityError, match="version 1, expected 2"):
         _ = store["key"]
-
-
-# --- what a constructor that raises shows ---
 
 
 def test_constructors_that_raise_show_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

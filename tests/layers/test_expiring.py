@@ -106,9 +106,6 @@ def until_past(moment: datetime | None) -> None:
         time.sleep(0.001)
 
 
-# --- over a store that can expire ---
-
-
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_every_put_without_a_ttl_gets_this_one(kind: str, tmp_path: Path) -> None:
     with MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "x.sqlite") as medium:
@@ -161,9 +158,6 @@ def test_it_expires_by_the_clock(kind: str, tmp_path: Path) -> None:
         assert not store.delete("a")
         info = store.put("a", b"2", expect=ABSENT)
         assert info.expires is not None
-
-
-# --- by age ---
 
 
 def test_what_a_blobs_age_tells(below: Aging) -> None:
@@ -423,9 +417,6 @@ def test_signed_urls_neither_show_what_has_expired_nor_make_what_never_does(belo
         by_age.sign("a")
 
 
-# --- its settings ---
-
-
 @pytest.mark.parametrize(
     "ttl", [0, -1, None, "60", True, float("nan"), float("inf"), timedelta(0), 1e-9, 1e12, 1e300]
 )
@@ -443,9 +434,6 @@ def test_it_goes_with_its_settings(tmp_path: Path) -> None:
             assert again.put("a", b"1").expires is not None
         assert again._store._closed
         assert medium.info("a").expires is not None
-
-
-# --- faults ---
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "by age"])

@@ -45,9 +45,6 @@ class TestFanoutOverFilesAndSqlite(StoreSuite):
         return apart(FanoutStore([FilesystemStore(place / "files"), SqliteStore(place / "blobs.sqlite")]))
 
 
-# --- what it is made of ---
-
-
 def test_replicas_have_names() -> None:
     one, two = MemoryStore(), MemoryStore()
     assert FanoutStore([one, two]).replicas == {"0": one, "1": two}
@@ -104,9 +101,6 @@ def test_one_store_is_a_fanout_too() -> None:
     store = FanoutStore([MemoryStore()])
     store["a"] = b"1"
     assert (store["a"], store.delete("a"), list(store)) == (b"1", True, [])
-
-
-# --- reading ---
 
 
 def test_reads_go_on_to_the_next_replica(caplog: pytest.LogCaptureFixture) -> None:
@@ -261,9 +255,6 @@ def test_a_fill_gives_no_old_version_back_to_a_replica_that_is_behind() -> None:
     assert (near["b"], store.behind()) == (b"1", {"b": ["0"]})
     near.bad = {"write"}
     assert (store["a"], len(near)) == (b"1", 1), "a replica that can't be filled fails no read"
-
-
-# --- listing ---
 
 
 def test_a_listing_is_the_union_in_order() -> None:

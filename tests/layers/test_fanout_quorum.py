@@ -30,9 +30,6 @@ def hanging() -> Iterator[Hanging]:
     store.let_go.set()
 
 
-# --- a quorum ---
-
-
 @WAYS
 def test_a_quorum_goes_on_without_one_and_remembers_it(
     inline: bool, caplog: pytest.LogCaptureFixture
@@ -266,9 +263,6 @@ def test_a_refused_put_takes_nothing_back_that_the_first_only_missed(tmp_path: P
     with suppress(KeyConflictError):
         store["a/b"] = b"3"
     assert store.get("a/b") in (b"1", b"3")
-
-
-# --- replicas that hang ---
 
 
 def test_a_replica_that_hangs_counts_as_failed(hanging: Hanging) -> None:

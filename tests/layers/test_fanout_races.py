@@ -32,8 +32,6 @@ from holdall.layers.replicas.tee import Tee
 from holdall.store import Attributes, Body, Expect, Info, Piece
 from holdall.testing import Flaky, Limited, race
 
-# --- races ---
-
 
 def churn(store: Store, seed: int, step: Callable[[], object], rounds: int) -> None:
     """Write or delete one key in each round, at the same moment as all the others."""
@@ -171,9 +169,6 @@ def test_without_swap_the_threads_of_one_handle_take_turns() -> None:
     store.replicas["1"]["key"] = b"other"
     assert store.repair().mended == {"key": {"1": "copied", "2": "copied"}}
     assert same(store)
-
-
-# --- faults ---
 
 
 class Raising(Transparent):

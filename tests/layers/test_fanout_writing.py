@@ -35,8 +35,6 @@ from holdall.layers.replicas import memory, writing
 from holdall.store import Attributes, Body, Expect, Info, Piece
 from holdall.testing import Counting, Slow
 
-# --- writing ---
-
 
 def test_all_are_written_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=60)
@@ -202,9 +200,6 @@ def test_what_one_medium_has_no_place_for_none_keeps(tmp_path: Path, files_first
         child.close()
 
 
-# --- conditions ---
-
-
 @WAYS
 def test_the_first_replica_decides_conditions(inline: bool) -> None:
     first, second = Faulty(), Faulty()
@@ -344,9 +339,6 @@ def test_a_blob_that_only_others_have_can_be_swapped_too(monkeypatch: pytest.Mon
     assert store.pop("b") == b"2"
     store.move("c", "d")
     assert dict(first.items()) == dict(second.items()) == {"a": b"1!", "d": b"3"}
-
-
-# --- deleting ---
 
 
 @WAYS

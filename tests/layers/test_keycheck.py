@@ -197,9 +197,6 @@ def test_the_error_names_both_fingerprints_and_no_key() -> None:
     assert not isinstance(damaged.value, WrongKeyError)
 
 
-# --- the record ---
-
-
 def test_the_record_is_never_a_blob_of_the_user(tmp_path: Path) -> None:
     for below in (MemoryStore(), FilesystemStore(tmp_path / "files"), SqliteStore(tmp_path / "x.sqlite")):
         store = EncryptedStore(below, RIGHT)
@@ -441,9 +438,6 @@ def test_after_a_fork_the_child_checks_for_itself() -> None:
         list(store)
 
 
-# --- context, fingerprints, retired keys ---
-
-
 def test_blobs_of_one_context_cannot_be_put_into_another() -> None:
     below = MemoryStore()
     one, two = (EncryptedStore(below / name, RIGHT, context=name) for name in ("a", "b"))
@@ -516,9 +510,6 @@ def test_retired_keys_are_read_by_rotation_only() -> None:
     for retired in (["new"], ["absent"], "old", [b"old"], 1):
         with pytest.raises(InvalidArgumentError, match="retired"):
             EncryptedStore(below, {"old": RIGHT, "new": THIRD}, current="new", retired=retired)  # type: ignore[arg-type]
-
-
-# --- rotation ---
 
 
 def test_rotation_believes_no_name() -> None:

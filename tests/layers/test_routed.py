@@ -357,9 +357,6 @@ def test_every_acknowledged_change_holds_over_stores_that_fail() -> None:
     assert failed > 500
 
 
-# --- moves from one store to another ---
-
-
 class Dying(Transparent):
     """A store whose deletes never happen: the process was killed before."""
 

@@ -395,9 +395,6 @@ def test_it_goes_with_its_settings(tmp_path: Path) -> None:
             assert again["a"] == b"1"
 
 
-# --- without OpenTelemetry ---
-
-
 def test_a_call_is_a_line_of_log(caplog: pytest.LogCaptureFixture, logger: logging.Logger) -> None:
     logger.addHandler(caplog.handler)
     logger.setLevel(logging.DEBUG)
@@ -489,9 +486,6 @@ print([span.name for span in exporter.get_finished_spans()])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "['holdall.read']\n"
-
-
-# --- faults ---
 
 
 @pytest.mark.parametrize("logged", [False, True], ids=["spans", "logging"])

@@ -276,9 +276,6 @@ def test_what_a_dataclass_holds_besides_its_fields_counts_but_not_what_it_comput
     assert calls.one.key_for(shape) != before
 
 
-# --- functions that have one name -------------------------------------------------------------------
-
-
 def test_functions_that_capture_other_values_share_nothing() -> None:
     store = MemoryStore()
 

@@ -289,9 +289,6 @@ def test_a_function_that_a_class_refers_to_isn_t_its_method() -> None:
         Alias().other(7)  # type: ignore[misc, arg-type]
 
 
-# --- errors, invalidation, age ------------------------------------------------------------------------
-
-
 def test_errors_are_not_kept_unless_asked(store: Store | None) -> None:
     called: list[str] = []
 
@@ -402,9 +399,6 @@ def test_a_shorter_ttl_counts_for_older_results_too() -> None:
     grow_old(made, 50)
     assert cached(store, ttl=100)(call)() == first
     assert cached(store, ttl=10)(call)() != first
-
-
-# --- what goes wrong ----------------------------------------------------------------------------------
 
 
 class Broken(MemoryStore):
@@ -664,9 +658,6 @@ def test_what_version_1_of_the_format_wrote_is_read(name: str) -> None:
     assert same(call(), value)
 
 
-# --- limits -------------------------------------------------------------------------------------------
-
-
 def test_at_most_so_many_results_are_kept_and_the_last_used_stay(store: Store | None) -> None:
     called: list[int] = []
 
@@ -779,9 +770,6 @@ def test_a_use_that_can_t_be_noted_is_a_hit_all_the_same() -> None:
     assert (call(1), called) == (1, [1])
 
 
-# --- refreshing ---------------------------------------------------------------------------------------
-
-
 def test_an_old_result_is_given_while_it_is_computed_again() -> None:
     go = threading.Event()
     called: list[int] = []
@@ -834,9 +822,6 @@ def test_the_interpreter_ends_once_its_refreshes_have(tmp_path: Path) -> None:
         float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(2)
     ]
     assert seen[1] > seen[0]
-
-
-# --- coroutines ---------------------------------------------------------------------------------------
 
 
 def test_what_is_awaited_is_kept(store: Store | None) -> None:

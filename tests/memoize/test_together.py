@@ -233,9 +233,6 @@ def test_ctrl_c_at_any_moment_leaves_no_lock(tmp_path: Path) -> None:
     assert not call._flights._flights
 
 
-# --- processes ----------------------------------------------------------------------------------------
-
-
 class Workers:
     """Processes that call the functions of `work`."""
 
@@ -328,9 +325,6 @@ def test_two_children_of_a_fork_share_what_was_captured_before(tmp_path: Path) -
         succeeds(forked(lambda: call(1)))
     assert call(1) == 1
     assert len(list(tmp_path.parent.glob(f"{tmp_path.name}.*"))) == 1
-
-
-# --- coroutines ---------------------------------------------------------------------------------------
 
 
 def test_tasks_compute_a_call_once(store: Store | None) -> None:

@@ -50,8 +50,6 @@ class Reader:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data.encode() if isinstance(data, str) else data)
 
-    # --- Python ---
-
     def run_python(self, text: str, line: int) -> None:
         """Run a block, which may await, yield and return as the body of a function does.
 
@@ -86,8 +84,6 @@ class Reader:
         names: dict[str, Any] = {}
         exec(f"from __future__ import annotations\n{ast.unparse(node)}", names)
         self.declared = inspect.signature(names[node.name])
-
-    # --- the shell ---
 
     def write_settings(self, text: str) -> None:
         """Write the file `.env` of a block of variables, with the values that the reader has for them."""

@@ -185,8 +185,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    # --- XML ---
-
     def _xml(self, bucket: str, name: str, body: bytes) -> None:
         if bucket not in self.server.buckets:
             raise _RefusedError(404, "NoSuchBucket")
@@ -343,8 +341,6 @@ class _Handler(BaseHTTPRequestHandler):
         text += [f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders]
         text += [f"<NextContinuationToken>{escape(last)}</NextContinuationToken>"] if truncated else []
         self._answer(200, f"<ListBucketResult>{''.join(text)}</ListBucketResult>".encode())
-
-    # --- JSON ---
 
     def _make_bucket(self, name: str) -> None:
         if name in self.server.buckets:

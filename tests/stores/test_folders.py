@@ -42,9 +42,6 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# --- what lies at a key and isn't a file ------------------------------------------------------------------
-
-
 def _link(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
@@ -226,9 +223,6 @@ def test_paths_that_are_too_long_for_a_key_are_reported(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-# --- a folder that becomes a link during a call -----------------------------------------------------------
-
-
 def _swapping(
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str
 ) -> list[str]:
@@ -364,9 +358,6 @@ assert os.path.isdir(sys.argv[1] + "/outside/inner")
     assert done.returncode == 0, done.stderr
 
 
-# --- modes ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def umask() -> Iterator[None]:
     old = os.umask(0o022)
@@ -489,9 +480,6 @@ def test_another_group_gets_no_more_than_all(tmp_path: Path) -> None:
     succeeds_as_nobody(work)
 
 
-# --- times ------------------------------------------------------------------------------------------------
-
-
 class _Coarse:
     """A file system that keeps times to two seconds, as FAT does."""
 
@@ -576,9 +564,6 @@ def test_times_that_no_datetime_has(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert "odd" in repr(info)
             assert info.etag == store.info("odd").etag
     assert datetime.max.year == 9999
-
-
-# --- a folder that is replaced ----------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_replaced_is_locked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -757,9 +742,6 @@ def test_a_file_that_was_begun_before_a_fork_is_the_parents(tmp_path: Path) -> N
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     file.close()
     assert store["a"] == b"parent"
-
-
-# --- errors -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -205,9 +205,6 @@ def test_a_write_whose_draft_is_gone(store: FsspecStore, folder: Path) -> None:
     assert dict(store) == {"a": b"old"}
 
 
-# --- a server that is away, or refuses ---
-
-
 def test_a_server_that_is_away_and_comes_back(tmp_path: Path) -> None:
     with sftp_server() as server, FsspecStore(server.url(tmp_path / "in"), **server.options) as store:
         store["a"] = bytes(3 * MIB)
@@ -325,9 +322,6 @@ def test_a_child_of_a_fork_has_connections_of_its_own(server: SftpServer, folder
         assert store["child"] == bytes(10)
 
 
-# --- secrets ---
-
-
 def test_secrets_are_never_shown(server: SftpServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFTP_PASSWORD", PASSWORD)
     with connect(server, folder, password="env:SFTP_PASSWORD") as store:
@@ -359,9 +353,6 @@ def test_secrets_are_never_shown(server: SftpServer, folder: Path, monkeypatch: 
         with pytest.raises(InvalidArgumentError) as refused:
             FsspecStore(wrong)
         assert secret not in str(refused.value)
-
-
-# --- mistakes ---
 
 
 def test_mistakes_of_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,9 +400,6 @@ def test_by_uri(server: SftpServer, folder: Path) -> None:
         store["x"] = b"1"
         assert isinstance(store._store, FsspecStore)  # type: ignore[attr-defined]
     assert (folder / "a b/p/x").read_bytes() == b"1"
-
-
-# --- file systems that aren't known to replace a file in one step ---
 
 
 def test_files_of_a_zip_are_only_read(tmp_path: Path) -> None:

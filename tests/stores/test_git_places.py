@@ -60,9 +60,6 @@ def check(folder: Path, status: str = "") -> None:
     git(folder, "fsck", "--strict")
 
 
-# --- where the repository is, and how it is made ------------------------------------------------------
-
-
 def test_opening_and_reading_make_nothing(tmp_path: Path) -> None:
     place = tmp_path / "deep" / "tree"
     store = GitStore(place)
@@ -246,9 +243,6 @@ def test_an_empty_listing_over_untracked_files_says_so_once(
     with GitStore(tmp_path / "new") as store:
         assert list(store) == []
     assert len(caplog.records) == 2
-
-
-# --- what isn't a blob --------------------------------------------------------------------------------
 
 
 def conflict(tree: Path, how: str) -> GitStore:
@@ -466,9 +460,6 @@ def test_an_index_that_is_gone_is_no_empty_store(tmp_path: Path) -> None:
     git(tmp_path, "reset", "-q")
     assert dict(store.items()) == {"a": b"1"}
     check(tmp_path)
-
-
-# --- modes, and links that appear ---------------------------------------------------------------------
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -198,9 +198,6 @@ def azure_box(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return box_of("azure", request, tmp_path)
 
 
-# --- all clouds, by both libraries ---
-
-
 def test_what_a_store_does(folder: Any) -> None:
     with PathStore(folder) as store:
         assert isinstance(store, BucketStore)
@@ -454,9 +451,6 @@ def test_a_blob_dict_in_the_cloud(box: Box, folder: Any) -> None:
             whole.delete()
 
 
-# --- paths that travel ---
-
-
 def test_a_path_travels_with_the_default_client(box: Box) -> None:
     with PathStore(box.cloud / "in") as store:
         store["a"] = b"1"
@@ -486,9 +480,6 @@ def test_a_universal_path_travels_without_secrets(s3: str, s3_box: S3Box) -> Non
         assert "hunter2" not in repr(store)
         with pytest.raises(UnsupportedOperation, match="key, secret may hold a secret"):
             pickle.dumps(store)
-
-
-# --- S3 ---
 
 
 def test_a_read_is_one_request(s3: str, s3_box: S3Box) -> None:
@@ -607,9 +598,6 @@ def test_what_goes_with_each_request(s3: str, s3_box: S3Box) -> None:
             assert seen[-1]["x-amz-request-payer"] == "requester"
     with pytest.raises(UnsupportedOperation, match="ACL of the client can't be taken over"):
         PathStore(S3Client(extra_args={"ACL": "public-read"}).S3Path(f"s3://{s3_box.name}"))
-
-
-# --- Azure ---
 
 
 def test_azure_names_that_others_gave(azure_box: AzureBox) -> None:

@@ -60,9 +60,6 @@ def stages(path: Path) -> int:
     return rows(path, "holdall_v1_stages")
 
 
-# --- the file ---
-
-
 def test_reading_makes_nothing(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "folder" / "blobs.db") as store:
         assert store.get("a") is None
@@ -298,9 +295,6 @@ def test_a_full_disk_keeps_the_old_blob(path: Path) -> None:
         assert chunks(path) == 12
 
 
-# --- streams ---
-
-
 def test_a_body_may_use_the_store(store: SqliteStore, path: Path) -> None:
     def body(key: str) -> Iterator[bytes]:
         for number in range(20):
@@ -413,9 +407,6 @@ with SqliteStore(sys.argv[1]) as store:
 def test_a_stream_takes_little_memory(path: Path) -> None:
     out = subprocess.check_output([sys.executable, "-W", "error", "-c", MEMORY, str(path)], timeout=120)
     assert int(out) < 16 * 1024
-
-
-# --- other processes ---
 
 
 STREAMING = """
@@ -614,9 +605,6 @@ def test_a_fork_leaves_the_log_to_its_writers(store: SqliteStore, path: Path) ->
         assert dict(again.items()) == {"key": b"0", "child": b"2", "parent": b"1"}
 
 
-# --- threads ---
-
-
 def test_threads_that_end_free_their_files(store: SqliteStore) -> None:
     store["key"] = b"1"
     before = len(os.listdir("/proc/self/fd"))
@@ -661,9 +649,6 @@ def test_it_may_be_closed_beside_threads_that_use_it(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-# --- expiry ---
-
-
 def test_what_expired_is_absent_everywhere_and_swept_later(store: SqliteStore, path: Path) -> None:
     store.put("kept", b"1", ttl=3600)
     put = store.put("gone", b"x", ttl=3600)
@@ -697,9 +682,6 @@ def test_what_expired_is_absent_everywhere_and_swept_later(store: SqliteStore, p
     assert rows(path, "holdall_v1_blobs") == 3
     assert chunks(path) == 0
     assert sorted(store) == ["gone", "kept", "new"]
-
-
-# --- listing ---
 
 
 def test_children_seek_past_folders(store: SqliteStore) -> None:

@@ -45,9 +45,6 @@ def elsewhere(path: Path) -> dict[str, bytes]:
     return eval(subprocess.check_output([sys.executable, "-c", code, str(path)]))
 
 
-# --- interrupts ---
-
-
 @pytest.fixture
 def interrupts() -> Iterator[Interrupts]:
     with interrupting() as interrupts:
@@ -166,9 +163,6 @@ def test_a_put_never_joins_a_transaction_of_another_call(store: SqliteStore, pat
     assert elsewhere(path) == {"first": b"0"}
 
 
-# --- waiting ---
-
-
 def test_waiting_ends_when_it_should_and_says_who_to_look_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,9 +213,6 @@ sys.stdin.readline()
             impatient["a"] = b"2"
         other.communicate(b"\n")
     assert other.pid not in lock_holders(str(path))
-
-
-# --- its files ---
 
 
 def test_a_file_that_was_replaced_is_noticed(store: SqliteStore, path: Path) -> None:
@@ -363,9 +354,6 @@ def test_names_that_other_programs_wrote_are_left_out_not_absent(store: SqliteSt
     assert [entry.path for entry in store.left_out("a")] == ["a//b"]
 
 
-# --- ETags ---
-
-
 _CLONED = """
 import ctypes, os, sys
 from holdall import SqliteStore, ZipStore
@@ -391,9 +379,6 @@ os.waitpid(child, 0)
 def test_the_etags_of_a_cloned_machine_differ(path: Path, kind: str) -> None:
     tags = subprocess.check_output([sys.executable, "-c", _CLONED, kind, str(path)]).split()
     assert len(set(tags)) == 10
-
-
-# --- reading where nothing can be written ---
 
 
 def test_what_others_write_is_seen_where_this_process_can_only_read(

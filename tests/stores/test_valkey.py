@@ -104,9 +104,6 @@ def noise(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-# --- what is its own, and what isn't ---
-
-
 def test_it_keeps_to_its_prefix(server: ValkeyServer, raw: redis.Redis) -> None:
     prefixes = ["app:", "app*", "app?", "app[a-z]", "app\\", "appx", "é:", "{tag}:"]
     stores = [ValkeyStore(server.url, prefix=prefix) for prefix in prefixes]
@@ -202,9 +199,6 @@ def test_what_another_program_deletes_is_gone_from_listings(store: ValkeyStore, 
     raw.delete("holdall:b:b")
     assert list(store) == ["a", "c"]
     assert raw.zrange("holdall:keys", 0, -1) == [b"a", b"c", b"\xff"]
-
-
-# --- what it leaves in the server ---
 
 
 def test_the_chunks_of_a_large_blob_go_with_it(store: ValkeyStore, raw: redis.Redis) -> None:
@@ -382,9 +376,6 @@ def test_an_archive_is_read_by_one_request(store: ValkeyStore, raw: redis.Redis)
     assert (used, raw.info("commandstats")["cmdstat_get"]["calls"]) == ({"cmdstat_get"}, 1)
 
 
-# --- large blobs ---
-
-
 def test_touch_of_a_large_blob_renews_its_chunks(store: ValkeyStore, raw: redis.Redis) -> None:
     data = noise(5 * MIB + 1)
     store.put("large", data, ttl=100)
@@ -483,9 +474,6 @@ def test_large_blobs_that_are_replaced_while_they_are_read(server: ValkeyServer,
                     assert b"".join(other.chunks("key")) in blobs
 
     race(write, read)
-
-
-# --- clients and URLs ---
 
 
 @pytest.mark.parametrize("library", [redis.Redis, valkey.Valkey])
@@ -595,9 +583,6 @@ def test_a_location_of_a_uri() -> None:
     assert repr(open_tls("h", cluster=True)) == "ValkeyStore('rediss://h:6379', cluster=True)"
 
 
-# --- a cluster ---
-
-
 def test_slots_are_those_of_the_server(cluster: list[ValkeyServer]) -> None:
     with redis.Redis(port=cluster[0].port, protocol=2) as raw:
         for name in (b"a", b"holdall:{7}keys", b"{}a", b"{a", b"a}{b}", b"{{a}}", "é{ü}".encode()):
@@ -660,9 +645,6 @@ def test_a_slot_that_moves_to_another_server(cluster: list[ValkeyServer]) -> Non
         assert store.get_many(["key"]) == {"key": b"moved"}
         assert list(store) == ["key"]
         assert shard < 64
-
-
-# --- its life ---
 
 
 def test_a_store_that_is_dropped_leaves_no_connection(server: ValkeyServer, raw: redis.Redis) -> None:

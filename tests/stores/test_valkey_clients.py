@@ -39,9 +39,6 @@ def _works(store: Store) -> None:
     assert store.delete("a") is True
 
 
-# --- URLs ---
-
-
 def test_a_socket_of_this_host(tmp_path: Path) -> None:
     path = tmp_path / "a server@home.sock"
     with (
@@ -109,9 +106,6 @@ def test_urls_that_are_refused(url: str) -> None:
 def test_a_socket_is_no_way_into_a_cluster() -> None:
     with pytest.raises(InvalidArgumentError, match="cluster"):
         ValkeyStore("unix:///a.sock", cluster=True)
-
-
-# --- clients ---
 
 
 @pytest.mark.parametrize("library", [redis, valkey], ids=lambda library: library.__name__)
@@ -201,9 +195,6 @@ def test_a_client_of_a_cluster_behind_other_addresses(library: Any) -> None:
             assert len(store) == 100
         assert {port for _, port in told} == {server.port for server in servers}
         client.close()
-
-
-# --- Sentinel ---
 
 
 class _Sentinel:

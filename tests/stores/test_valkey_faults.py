@@ -88,9 +88,6 @@ def once(way: str, holds: bytes = b"") -> Callable[[str, bytes], bool]:
     return cut
 
 
-# --- the server is away ---
-
-
 def test_no_server() -> None:
     port = free_port()
     with ValkeyStore(f"valkey://127.0.0.1:{port}", timeout=5) as store:
@@ -204,9 +201,6 @@ def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged() -> None:
                     assert (None if data is None else digest(data)) in possible, key
                     assert (key in listed) is (data is not None)
             assert listed == store.get_many(listed).keys()
-
-
-# --- the network fails ---
 
 
 def test_a_connection_that_is_lost_before_the_answer(
@@ -514,9 +508,6 @@ def test_late_answers_are_not_mixed_up(proxy: Proxy, server: ValkeyServer, raw: 
         assert late >= 4
 
 
-# --- credentials ---
-
-
 def certificates(folder: Path) -> tuple[str, str, str]:
     """A certificate for loopback, its key, and the authority that signed it."""
     authority, key, certificate = folder / "ca.pem", folder / "key.pem", folder / "cert.pem"
@@ -733,9 +724,6 @@ def test_passwords() -> None:
                     assert "wrong" not in str(caught.value)
 
 
-# --- what a server may answer ---
-
-
 def test_a_server_that_is_full() -> None:
     options = "--maxmemory", "8mb", "--maxmemory-policy", "noeviction"
     with ValkeyServer(*options) as server, ValkeyStore(server.url) as store:
@@ -912,9 +900,6 @@ def test_scripts_that_the_server_forgot(server: ValkeyServer, raw: redis.Redis) 
         assert raw.keys() == []
 
 
-# --- a cluster ---
-
-
 def test_a_cluster_that_loses_a_server() -> None:
     with valkey_cluster() as servers:
         keys = [f"{number}" for number in range(60)]
@@ -938,9 +923,6 @@ def _reads(store: ValkeyStore, key: str) -> bool:
         return store.get(key) == b"x"
     except StoreUnavailableError:
         return False
-
-
-# --- processes ---
 
 
 def _child(store: ValkeyStore, number: int) -> None:

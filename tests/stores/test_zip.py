@@ -71,9 +71,6 @@ def python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
-# --- other programs -----------------------------------------------------------------------------------
-
-
 def test_any_unzip_reads_it(path: Path, tmp_path: Path) -> None:
     blobs = {"a": b"1", "a/b": b"2", "naïve/水.txt": b"3", "empty": b"", "big": bytes(300_000)}
     with ZipStore(path) as store:
@@ -291,9 +288,6 @@ def test_sizes_and_offsets_of_64_bits(path: Path, monkeypatch: pytest.MonkeyPatc
     assert contents(path) == blobs | {"after": b"1"}
 
 
-# --- damage -------------------------------------------------------------------------------------------
-
-
 def test_a_truncated_archive_is_a_typed_error_and_stays(path: Path) -> None:
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
@@ -425,9 +419,6 @@ def test_a_journal_left_by_a_kill_after_the_fold_changes_nothing(path: Path) -> 
     unzip_accepts(path)
     with ZipStore(path) as store:
         assert list(store.list())[:2] == before
-
-
-# --- life beside others -------------------------------------------------------------------------------
 
 
 def test_reading_creates_nothing(tmp_path: Path) -> None:
@@ -634,8 +625,6 @@ def test_copies_and_types_survive_the_fold(path: Path) -> None:
         assert store["moved2"] == b"x" * 200_000
     unzip_accepts(path)
 
-
-# --- kills, full disks, memory ------------------------------------------------------------------------
 
 _WRITE = """
 import os, random, sys

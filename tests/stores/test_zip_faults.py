@@ -54,9 +54,6 @@ def left_by_a_kill(path: Path, **blobs: bytes) -> bytes:
     return journal(path).read_bytes()
 
 
-# --- interrupts ---------------------------------------------------------------------------------------
-
-
 def test_an_interrupt_leaves_no_lock_and_undoes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ZipStore, "_fold_size", 30_000)
     store = ZipStore(path)
@@ -99,9 +96,6 @@ def test_an_interrupt_leaves_no_lock_and_undoes_nothing(path: Path, monkeypatch:
     assert {key: found[key] for key in kept} == kept
     assert os.listdir(path.parent) == ["box.zip"]
     assert subprocess.run(["unzip", "-tqq", path]).returncode == 0
-
-
-# --- a damaged journal --------------------------------------------------------------------------------
 
 
 def test_a_flipped_bit_in_a_journal_is_an_error_everywhere_and_nothing_is_cut_off(path: Path) -> None:
@@ -163,9 +157,6 @@ def test_a_large_record_that_was_not_finished_is_cut_off(path: Path) -> None:
         store["b"] = b"2"
     with ZipStore(path) as store:
         assert dict(store.items()) == {"first": b"1", "a": b"1", "b": b"2"}
-
-
-# --- damaged members ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,9 +236,6 @@ def test_a_directory_that_lies_about_its_members_is_refused(path: Path) -> None:
     path.write_bytes(raw)
     with ZipStore(path) as store, pytest.raises(IntegrityError):
         store["safe.txt"]
-
-
-# --- archives of other programs -----------------------------------------------------------------------
 
 
 def member(name: str, *, system: int = 3, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
@@ -373,9 +361,6 @@ def test_a_bomb_is_unpacked_bit_by_bit(path: Path) -> None:
             file.write(bytes(1 << 20))
     with ZipStore(path) as store:
         assert max(map(len, store._read("a", 0, None)[1])) <= 1 << 20
-
-
-# --- closing ------------------------------------------------------------------------------------------
 
 
 def test_a_reader_folds_at_its_close_what_a_killed_process_left(path: Path) -> None:

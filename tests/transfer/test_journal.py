@@ -104,9 +104,6 @@ def test_a_dry_run_makes_no_journal_and_changes_none(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_bytes() == before
 
 
-# --- stopped, and taken up again ---
-
-
 class Stop(Exception):
     pass
 
@@ -244,9 +241,6 @@ def test_what_failed_before_it_was_stopped_is_tried_again(tmp_path: Path) -> Non
     report = copy_store(source, target, journal=tmp_path / "j")
     assert report.ok
     assert len(target) == 50
-
-
-# --- whose journal it is ---
 
 
 def _stopped_at_half(source: Store, target: Store, journal: Path, **options: Any) -> None:
@@ -467,8 +461,6 @@ def test_two_runs_on_one_journal(tmp_path: Path) -> None:
     assert "another run is using the journal" in str(refused[0])
     assert copy_store(source, target, journal=tmp_path / "j").skipped == 2
 
-
-# --- killed ---
 
 MAKE = """
 import os, random, signal, sys, threading

@@ -146,9 +146,6 @@ def test_many_are_counted_in_a_split_listing(tmp_path: Path) -> None:
         assert (report.skipped, report.ok) == (1000, True)
 
 
-# --- what is excluded ---
-
-
 @pytest.mark.parametrize(
     ("exclude", "excluded"),
     [

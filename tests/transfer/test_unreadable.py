@@ -140,9 +140,6 @@ def test_zip_members_that_are_damaged_stay(tmp_path: Path) -> None:
             assert store["b"] == b"2"
 
 
-# --- another key ---
-
-
 @pytest.mark.parametrize("compare", COMPARES)
 @pytest.mark.parametrize("names", [None, KEY])
 def test_another_key_stops_all_before_anything_is_touched(compare: Any, names: bytes | None) -> None:

@@ -85,9 +85,6 @@ def test_a_missing_package_says_which_extra_brings_it(
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-# --- pictures ------------------------------------------------------------------------------------------
-
-
 def picture(mode: str, size: tuple[int, int] = (13, 7)) -> Image.Image:
     """Every pixel of it is of another value."""
     width, height = size
@@ -455,9 +452,6 @@ def test_a_picture_of_a_billion_pixels_is_refused() -> None:
         ImageSerializer().decode(bomb)
 
 
-# --- sound ---------------------------------------------------------------------------------------------
-
-
 def tone(dtype: str = "float64", channels: int = 1, count: int = 4000, rate: int = 8000) -> Any:
     wave = np.sin(np.arange(count)[:, None] * np.arange(1, channels + 1) * 2 * np.pi * 220 / rate) * 0.8
     if np.dtype(dtype).kind == "i":
@@ -729,9 +723,6 @@ def test_a_flac_that_was_cut_off_is_refused() -> None:
     data = joined(AudioSerializer("FLAC").encode(noise))
     with pytest.raises(SerializationError, match="FLAC"):
         AudioSerializer().decode(data[: len(data) // 2])
-
-
-# --- video ---------------------------------------------------------------------------------------------
 
 
 def moving(size: tuple[int, int] = (64, 48), duration: float = 0.6, sound: bool = True) -> VideoClip:

@@ -120,9 +120,6 @@ def test_a_key_that_would_sign_nothing_is_refused() -> None:
         PickleSerializer(KEY, mode="trust")
 
 
-# --- keys ---
-
-
 def test_the_form_is_the_one_that_is_told() -> None:
     def expand(secret: bytes, info: bytes) -> bytes:
         return hmac.digest(secret, info + b"\x01", "sha256")

@@ -42,9 +42,6 @@ def exif_of() -> Image.Exif:
 RED = Image.new("RGB", (8, 4), "red")
 
 
-# --- profile, Exif, resolution, XMP, text -------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", [None, "PNG", "JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("dpi", [(300, 300), (72, 72), (96, 150)])
 def test_the_resolution_is_kept(form: str | None, dpi: tuple[int, int]) -> None:
@@ -160,8 +157,6 @@ def test_a_comment_is_kept() -> None:
             back(image, "WEBP")
 
 
-# --- animations -----------------------------------------------------------------------------------------
-
 COLORS = ("red", "green", "blue")
 
 
@@ -274,9 +269,6 @@ def test_what_differs_from_page_to_page_is_refused() -> None:
     assert scan.info["dpi"] == (72, 72)
     with pytest.raises(SerializationError, match="page 1 has another dpi than the first"):
         back(scan)
-
-
-# --- what can be read -----------------------------------------------------------------------------------
 
 
 def test_what_could_not_be_read_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

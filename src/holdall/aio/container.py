@@ -96,8 +96,6 @@ class Container:
         self._turns: dict[str, _Turn] = {}
         self._syncing = threading.Lock()
 
-    # --- what never waits ---
-
     @property
     def inline(self) -> bool:
         return self._store.inline
@@ -144,8 +142,6 @@ class Container:
         with self._lock:
             self._known.pop(key, None)
             return self._changes.pop(key, None) is not None
-
-    # --- what goes to the store ---
 
     def read(self, key: str) -> bytes:
         """Return the bytes of a blob.
@@ -267,8 +263,6 @@ class Container:
         changes: dict[str, _Change] | None = getattr(self, "_changes", None)
         if changes and not self._closed:
             _warn(f"{_few(changes)} had changes that weren't uploaded, since nobody closed the store")
-
-    # --- the parts of those ---
 
     @contextmanager
     def _writing(self, key: str) -> Generator[Expect]:

@@ -19,8 +19,6 @@ class Transaction(ABC):
     Reads see the writes of the same transaction, and no later ones of others.
     """
 
-    # --- entries ---
-
     @abstractmethod
     def row(self, key: str, version: int | None = None) -> Row | None:
         """Return the newest row of a key, or that of a version."""
@@ -44,8 +42,6 @@ class Transaction(ABC):
     @abstractmethod
     def drop_earlier(self, key: str, version: int) -> None:
         """Delete an earlier version of a key."""
-
-    # --- blobs ---
 
     @abstractmethod
     def next_number(self, above: int = 0) -> int:
@@ -73,8 +69,6 @@ class Transaction(ABC):
     def is_named(self, blob: int) -> bool:
         """Return whether a row, the newest of its key or an earlier one, has this blob."""
 
-    # --- blobs that no row may name any more ---
-
     @abstractmethod
     def suspect(self, blob: int, since: int) -> None:
         """Remember that a blob may be named by no row, since a moment in microseconds since the epoch; of one
@@ -87,8 +81,6 @@ class Transaction(ABC):
     @abstractmethod
     def acquit(self, blob: int) -> None:
         """Forget that a blob is suspected."""
-
-    # --- what protects ---
 
     @abstractmethod
     def alias(self, name: str) -> Alias | None:
@@ -154,7 +146,7 @@ class MetadataBackend(ABC):
             StoreUnavailableError: The medium can't be reached or written, such as a full disk.
         """
 
-    # --- fast ways, each of which a backend may leave to a transaction ---
+    # A backend may leave each of the next ones to a transaction: they are faster ways.
 
     def add(self, row: Row, blob: Blob) -> int | None:
         """Add an entry with its inline blob, whose numbers the backend gives: the fast way of a small put.

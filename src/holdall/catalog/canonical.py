@@ -67,9 +67,6 @@ def plain_digest(kind: str, data: Buffer) -> str:
     return made.hexdigest()
 
 
-# --- JSON ---------------------------------------------------------------------------------------------
-
-
 def canonical_json(value: Any) -> bytes:
     """Return JSON that is the same for equal values: the house's own, with the keys of objects, the pairs of
     its `dict` marker and the members of sets in one order.
@@ -125,9 +122,6 @@ def model_digest(kind: str, name: str, text: bytes) -> str:
     field(made, name.encode())
     made.update(_sorted_dumps(json.loads(text)).encode("utf-8", "surrogatepass"))
     return made.hexdigest()
-
-
-# --- arrays -------------------------------------------------------------------------------------------
 
 
 def array_digest(array: Any) -> str:
@@ -194,9 +188,6 @@ def _describe(dtype: Any) -> Any:
         kind, place, *title = dtype.fields[name]
         fields.append([name, *map(str, title[:1] or [""]), place, _describe(kind)])
     return {"size": dtype.itemsize, "fields": fields}
-
-
-# --- tensors ------------------------------------------------------------------------------------------
 
 
 def tensors_digest(tensors: dict[str, Any]) -> str:

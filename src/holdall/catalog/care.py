@@ -153,8 +153,6 @@ class Care:
         self._check_open()
         return self._backend.indexes()
 
-    # --- elsewhere ---
-
     def migrate(self, to: Care, *, progress: upkeep.Progress | None = None) -> Moved:
         """Copy all entries, versions, metadata and aliases into another, empty catalogue, with the bytes as
         they are stored, each read back. What an earlier run copied already is left as it is.

@@ -158,9 +158,6 @@ def restore(writer: Writer, backend: MetadataBackend, key: str, version: int, ex
     return backend.transact(act)
 
 
-# --- aliases ---
-
-
 def set_alias(backend: MetadataBackend, name: str, key: str, version: int | None, expect: Expect) -> Row:
     """Make an alias point at a version."""
 
@@ -208,9 +205,6 @@ def delete_alias(backend: MetadataBackend, name: str) -> bool:
         return found
 
     return backend.transact(act)
-
-
-# --- leases ---
 
 
 def make_lease(backend: MetadataBackend, key: str, version: int | None, seconds: float) -> Lease:

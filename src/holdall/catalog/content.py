@@ -129,8 +129,6 @@ class Formats:
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (self.compression or None, self.level, self._pickles, self._serializers)
 
-    # --- writing ---
-
     def encode(self, value: Any) -> Content:
         """Return a value as content. It must not change until its pieces were drawn.
 
@@ -286,8 +284,6 @@ class Formats:
             made.hexdigest(), name_of(type(value)), serializer.name, library_of_serializer(serializer), codec,
             extension + end_of(codec), packed if codec else size, pieces,
         )  # fmt: skip
-
-    # --- reading ---
 
     def decode(
         self,

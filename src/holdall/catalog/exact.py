@@ -71,9 +71,6 @@ def _keeps_zone(zone: Any) -> bool:
     return type(zone) is timezone and zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None)
 
 
-# --- tensors ------------------------------------------------------------------------------------------
-
-
 def framework_of(members: dict[Any, Any]) -> str:
     """Return the library of the values of a dict of tensors."""
     return "torch" if any(instance(each, "torch", "Tensor") for each in members.values()) else "numpy"

@@ -207,9 +207,6 @@ def _move(source: Care, writer: _Target, row: Row, *, newest: bool) -> None:
     writer.add(row, blob, pieces, newest=newest)
 
 
-# --- a zip file that a person can read -------------------------------------------------------------------
-
-
 def export_zip(source: Care, path: str | os.PathLike[str], keys: Iterator[str]) -> int:
     """Write entries with all their versions into a zip file; return how many entries there are."""
     entries: list[dict[str, Any]] = []

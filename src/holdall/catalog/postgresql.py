@@ -175,8 +175,6 @@ class PostgresqlBackend(SqlReads):
         self._closed = True
         self._source.close()
 
-    # --- statements ---
-
     def _text(self, sql: str) -> bytes:
         return _spell(sql, self._tables)
 
@@ -313,8 +311,6 @@ class PostgresqlBackend(SqlReads):
         self._make()
         return self._ask(self._text(f"SELECT identity FROM {_PREFIX}state"))[0][0]
 
-    # --- reading ---
-
     def _one(self, sql: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
         if not is_text(values[0]):
             self._check_open()
@@ -338,7 +334,7 @@ class PostgresqlBackend(SqlReads):
         found = self._one(LOAD, (key,))
         return None if found is None else make_blob(*found[:9], found[9] is not None, *found[9:])
 
-    # --- listings: page by page, so that no transaction stays open between two of them ---
+    # Listings come page by page, so that no transaction stays open between two of them.
 
     def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return self._ask(self._text(sql), values)
@@ -347,8 +343,6 @@ class PostgresqlBackend(SqlReads):
         self._check_open()
         fields, table = FieldsOfPostgresql(self._indexed()), f"{self._tables}entries"
         return find(lambda sql, values: self._ask(sql.encode(), values), table, fields, query)
-
-    # --- indexes ---
 
     def create_index(self, path: Path) -> None:
         columns = index_columns(parse_field(path))

@@ -176,9 +176,6 @@ class FieldsOfPostgresql(Narrowing):
         return Part("facts @> %s::jsonb", (text,), plain or value is None)
 
 
-# --- pages -----------------------------------------------------------------------------------------------
-
-
 def find(ask: Ask, table: str, fields: FieldsOfPostgresql, query: Query) -> Iterator[Row]:
     """Yield at least the rows that match a query; see `MetadataBackend.find`."""
     part = fields.narrow(query.where)

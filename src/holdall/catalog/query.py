@@ -315,9 +315,6 @@ def _not_json(value: Any) -> InvalidTypeError:
     return InvalidTypeError(f"metadata is JSON, so it can't be compared with {type(value).__name__}{hint}")
 
 
-# --- whether a row matches -------------------------------------------------------------------------------
-
-
 class _Absent:
     def __repr__(self) -> str:
         return "ABSENT"

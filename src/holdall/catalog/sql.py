@@ -126,8 +126,6 @@ class Narrowing(ABC):
     def metadata(self, node: Compare) -> Part | None:
         """Return a condition for a comparison with metadata, or None if SQL can't say it."""
 
-    # --- fields of every entry, whose types are known ---
-
     def _column(self, node: Compare) -> Part | None:
         assert node.path[0] in FIELDS
         operator, value = node.operator, node.value

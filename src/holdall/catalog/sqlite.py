@@ -170,8 +170,6 @@ class SqliteBackend(SqlReads):
         missing: Any = None
         return self._database.transaction(within, missing, create=True)
 
-    # --- small objects, in one statement each ---
-
     def add_small(self, small: Small) -> int | None:
         with self._turn:
             number = self._largest + 1
@@ -227,8 +225,6 @@ class SqliteBackend(SqlReads):
         except (AttributeError, UnicodeEncodeError, sqlite3.Error):
             return False
 
-    # --- reading ---
-
     def _one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the first row of a statement, in as few steps as can be."""
         try:
@@ -272,12 +268,8 @@ class SqliteBackend(SqlReads):
         found = self._one(LOAD, (key,))
         return None if found is None or found[0] is None else found
 
-    # --- listings ---
-
     def find(self, query: Query) -> Iterator[Row]:
         return find(self._all, self._fields, query, self._indexed)
-
-    # --- indexes ---
 
     def create_index(self, path: Path) -> None:
         expression = self._fields.expression(parse_field(path))

@@ -159,9 +159,6 @@ def _compare_order(field: str, operator: str, value: Any) -> Part | None:
     return Part(f"{field} {operator} ? AND {field} < x''", (value,))
 
 
-# --- pages -----------------------------------------------------------------------------------------------
-
-
 def find(
     ask: Ask, fields: FieldsOfSqlite, query: Query, indexed: Callable[[], frozenset[Path]]
 ) -> Iterator[Row]:

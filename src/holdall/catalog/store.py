@@ -142,8 +142,6 @@ class BlobStore(Care):
             blobs = self._blobs
         return _reopened, (self._formats, folder, backend, blobs, *others)
 
-    # --- put ---
-
     def put(
         self,
         data: Any,
@@ -239,8 +237,6 @@ class BlobStore(Care):
             for key, data in given.items()
         ]
         return self._writer.put_all(puts)
-
-    # --- read ---
 
     def get(self, key: str, default: Any = None, *, version: int | None = None, mmap: bool = False) -> Any:
         """Return an object, or the default where there is none.
@@ -366,8 +362,6 @@ class BlobStore(Care):
         self._check_open()
         return self._backend.keys()
 
-    # --- change ---
-
     def update_metadata(self, key: str, metadata: Mapping[str, Any], *, expect: Expect = ANY) -> bool:
         """Add names to the metadata of an object, or replace their values; return whether the object exists.
 
@@ -396,8 +390,6 @@ class BlobStore(Care):
         """
         self._check_open()
         return changes.clear(self._backend)
-
-    # --- versions ---
 
     def history(self, key: str) -> list[Entry]:
         """Return the versions of an object that are kept, the newest first."""
@@ -467,8 +459,6 @@ class BlobStore(Care):
         if depth is not None:
             check_count(depth, "depth")
         return trace(self._backend, check_entry_key(key), _check_version(version), depth)
-
-    # --- life ---
 
     @property
     def aio(self) -> AsyncCatalog:

@@ -74,9 +74,6 @@ class Verification:
         return not (self.missing or self.damaged or self.unknown or self.differing)
 
 
-# --- sweeping --------------------------------------------------------------------------------------------
-
-
 def collect(
     backend: MetadataBackend, blobs: BlobBackend, grace: float | timedelta, dry_run: bool, max_share: float
 ) -> Collection:
@@ -241,9 +238,6 @@ class _Sweep:
         """
         number = check_storage(self._backend, self._blobs)
         self._now = mark_storage(self._backend, self._blobs, number) if write else datetime.now(UTC)
-
-
-# --- looking ---------------------------------------------------------------------------------------------
 
 
 def verify(

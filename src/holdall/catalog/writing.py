@@ -168,8 +168,6 @@ class Writer:
         if data is not None:
             put.size, put.crc, put.drawn = len(data), zlib.crc32(data), True
 
-    # --- bytes outside the backend ---
-
     def _check_early(self, puts: Sequence[Put]) -> None:
         """Refuse what the commit would refuse, before any bytes are written."""
         if not self._knows_storage:
@@ -281,8 +279,6 @@ class Writer:
             except StoreUnavailableError:
                 # What failed before is what the caller has to know; these are swept when their time is out.
                 return
-
-    # --- rows ---
 
     def _commit(self, tx: Transaction, puts: Sequence[Put]) -> list[Stored]:
         return [self._commit_one(tx, each, micros()) for each in puts]

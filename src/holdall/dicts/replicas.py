@@ -89,8 +89,6 @@ class MultiReplicaBlobDict(BlobDict[B]):
         name = self._first if has_plain_etag(info) else split_etag(info.etag)[0] or self._first
         return self._replicas[name]._decode(key, data, info.content_type)
 
-    # --- calls of some replicas, by name --------------------------------------------------------------
-
     def _choose_replicas(self, names: Iterable[str]) -> dict[str, BlobDict[B]]:
         """Return the replicas of these names, in their order."""
         check_type(names, Iterable, "replica_names must be a set of names")

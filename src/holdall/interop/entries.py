@@ -135,8 +135,6 @@ class KeyValueStore(Store):
         except Exception as error:
             raise _failure_of(error) from error
 
-    # --- the primitives -------------------------------------------------------------------------------
-
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         for tries in range(1, _READS + 1):
             info, value = self._find_entry(key)
@@ -165,8 +163,6 @@ class KeyValueStore(Store):
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (found for found in self._survey(prefix, after) if isinstance(found, Info))
-
-    # --- hooks ----------------------------------------------------------------------------------------
 
     def _get(self, key: str) -> bytes | None:
         while True:
@@ -248,8 +244,6 @@ class KeyValueStore(Store):
         count = await made.delete_many([*found], collection=self._collection)
         await self._drop_chunks(made, found.values())
         return count
-
-    # --- entries and chunks ---------------------------------------------------------------------------
 
     def _values(self, keys: list[str]) -> list[Any]:
         return self._ask(_call_of("get_many", keys, collection=self._collection))

@@ -95,8 +95,6 @@ class HoldallStoreBackend(_Base, _Mixin):
         self.compress = options.get("compress", False)
         self.verbose = verbose
 
-    # --- results --------------------------------------------------------------------------------------
-
     def contains_item(self, call_id: Sequence[str]) -> bool:
         """Return whether a result is kept."""
         key = self._key(*call_id, "output.pkl")
@@ -163,8 +161,6 @@ class HoldallStoreBackend(_Base, _Mixin):
         """Delete a result."""
         self.clear_location(self._key(*call_id))
 
-    # --- what is known of results and functions -------------------------------------------------------
-
     def get_metadata(self, call_id: Sequence[str]) -> Mapping[str, Any]:
         """Return what was noted of a call; it is read when it is first looked at."""
         return _Metadata(self.store, self._key(*call_id))
@@ -228,7 +224,7 @@ class HoldallStoreBackend(_Base, _Mixin):
                 written[folder] = info.modified.astimezone().replace(tzinfo=None)
         return [_backends.CacheItemInfo(folder, size, written[folder]) for folder, size in sizes.items()]
 
-    # --- what joblib's own methods call ---------------------------------------------------------------
+    # joblib's own methods call the next ones.
 
     def _key(self, *names: str) -> str:
         return f"{self.location}/{'/'.join(names)}"

@@ -123,8 +123,6 @@ class HoldallKeyValue(
         await self._ensure_exit_stack_entered()
         await super().close()
 
-    # --- one entry, or several ------------------------------------------------------------------------
-
     async def _get_managed_entry(self, *, collection: str, key: str) -> ManagedEntry | None:
         name = _name(collection, key)
         data = await self._aio.get(name)
@@ -173,8 +171,6 @@ class HoldallKeyValue(
             return self.store.delete_many([name for name, data in found if not self._has_expired(name, data)])
 
         return await self._aio.run(delete)
-
-    # --- all of them ----------------------------------------------------------------------------------
 
     async def _get_collection_keys(self, *, collection: str, limit: int | None = None) -> list[str]:
         _check_limit(limit)
@@ -250,8 +246,6 @@ class HoldallKeyValue(
                         store.delete(name, expect=info.etag)
                 except (BlobNotFoundError, ConcurrencyError):
                     continue
-
-    # --- an entry and its blob ------------------------------------------------------------------------
 
     async def _is_expiring(self) -> bool:
         """Return whether the store removes what has expired. A store behind a server may have to ask it."""

@@ -185,8 +185,6 @@ class ObspecStore:
     def __repr__(self) -> str:
         return f"ObspecStore({self.store!r})"
 
-    # --- what is read ---------------------------------------------------------------------------------
-
     def get(self, path: str, *, options: Mapping[str, Any] | None = None) -> Any:
         """Return an object, whose bytes are read by `buffer` or by iterating it.
 
@@ -274,8 +272,6 @@ class ObspecStore:
     head_async = _on_thread(head)
     """As `head`."""
 
-    # --- what is listed -------------------------------------------------------------------------------
-
     def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of the objects in a folder, at any depth, whose paths are past `offset`."""
         with _rename_errors():
@@ -303,8 +299,6 @@ class ObspecStore:
 
     list_with_delimiter_async = _on_thread(list_with_delimiter)
     """As `list_with_delimiter`."""
-
-    # --- what is written ------------------------------------------------------------------------------
 
     def put(
         self,

@@ -140,8 +140,6 @@ class ZarrStore(ZarrBase):
         if self._owned:
             self.store.close()
 
-    # --- what is read ---------------------------------------------------------------------------------
-
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
@@ -233,8 +231,6 @@ class ZarrStore(ZarrBase):
     async def getsize_prefix(self, prefix: str) -> int:
         return sum([info.size async for info in self._aio.list(_folder(prefix))])
 
-    # --- what is listed -------------------------------------------------------------------------------
-
     def list(self) -> AsyncIterator[str]:
         return self._aio.iterate_keys()
 
@@ -250,8 +246,6 @@ class ZarrStore(ZarrBase):
                 yield child.key.removeprefix(folder)
             elif child[:-1] not in blobs:
                 yield child.removeprefix(folder)[:-1]
-
-    # --- what is written ------------------------------------------------------------------------------
 
     async def set(self, key: str, value: Buffer) -> None:
         if not self._is_open:

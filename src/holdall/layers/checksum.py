@@ -104,8 +104,6 @@ class ChecksumStore(EncodingStore):
                 error.key = key
                 raise
 
-    # --- reading ---
-
     def _plain(self, key: str, info: Info) -> Info:
         # A blob that is too short for a trailer raises when it is read; a listing goes on.
         return info.replace(key=key, size=max(0, info.size - _SIZE))
@@ -155,8 +153,6 @@ class ChecksumStore(EncodingStore):
             return None
         trailer = self._trailer(key)[1]
         return trailer.digest.hex() if trailer.algorithm == algorithm else None
-
-    # --- writing ---
 
     def _encoder(self, key: str) -> Encoder:
         return _Sealing(self._algorithm, self._new())

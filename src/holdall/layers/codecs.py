@@ -120,7 +120,7 @@ def _need_module(module: str, extra: str, name: str) -> Any:
         ) from None
 
 
-# --- Zstandard: RFC 8878, and the seekable format of its authors --------------------------------------
+# Zstandard: RFC 8878, and the seekable format of its authors.
 
 _SKIPPABLE: Final = 0x184D2A5E
 _SEEKABLE: Final = b"\xb1\xea\x92\x8f"
@@ -257,7 +257,7 @@ class _Zstd(Codec):
         return bytes(entries)
 
 
-# --- what the two others share: an index of our own ---------------------------------------------------
+# LZ4 and gzip share an index of our own.
 
 _FOOT: Final = struct.Struct("<QIII")
 """The plain size, the number of frames, the CRC-32 of the entries, the CRC-32 of what stands before it."""
@@ -306,7 +306,7 @@ class _Indexed(Codec):
         return entries
 
 
-# --- LZ4: its frame format, with a skippable frame at the end ------------------------------------------
+# LZ4: its frame format, with a skippable frame at the end.
 
 
 class _Lz4(_Indexed):
@@ -342,7 +342,7 @@ class _Lz4(_Indexed):
         return _TABLE_HEAD.pack(_SKIPPABLE, len(content)) + content
 
 
-# --- gzip: RFC 1952, with empty members at the end that hold the index in their extra fields -----------
+# gzip: RFC 1952, with empty members at the end that hold the index in their extra fields.
 
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff"
 _GZIP_FIELD: Final = struct.Struct("<H2sH")
@@ -375,9 +375,6 @@ class _Gzip(_Indexed):
     def part(self, content: bytes) -> bytes:
         field = _GZIP_FIELD.pack(len(content) + 4, b"hl", len(content))
         return _GZIP_HEAD + field + content + self.end
-
-
-# --- all of them --------------------------------------------------------------------------------------
 
 
 def _exactly(decompressor: Any, frame: Any, size: int) -> bytes:

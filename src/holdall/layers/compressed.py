@@ -80,8 +80,6 @@ class CompressedStore(EncodingStore):
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "codec": self._codec.name, "level": self._asked}
 
-    # --- reading ---
-
     def _decode(self, key: str, stored: bytes) -> bytes:
         try:
             plain = self._codec.only(stored)
@@ -144,8 +142,6 @@ class CompressedStore(EncodingStore):
             index = join_pieces(pieces)
         return codec, footer, _entries(key, codec, footer, index, info.size)
 
-    # --- looking ---
-
     def _plain_info(self, key: str, below: str) -> Info:
         info, tail = read_tail(self._store, key, TAIL)
         return info.replace(size=_recognize(key, tail)[1].size)
@@ -171,8 +167,6 @@ class CompressedStore(EncodingStore):
         except Damaged:
             return False
         return not begins_as_ours(join_pieces(read_part(self._store, key, 0, 4)[1]))
-
-    # --- writing ---
 
     def _encoder(self, key: str) -> Encoder:
         return _Packing(self._codec, self._level)

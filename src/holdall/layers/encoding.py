@@ -31,7 +31,7 @@ class EncodingStore(Transparent):
     def can(self) -> Can:
         return self._store.can & ~Can.SIGN
 
-    # --- the form, which a subclass gives ---
+    # A subclass gives the form.
 
     def _encoder(self, key: str) -> Encoder:
         """Return what encodes one blob."""
@@ -69,8 +69,6 @@ class EncodingStore(Transparent):
     def _target_key(self, key: str) -> str:
         """Return the key below of a blob to write."""
         return key
-
-    # --- reading ---
 
     def _get(self, key: str) -> bytes | None:
         # Read at once, a small blob takes two thirds of the time, but a large blob is held twice, and
@@ -112,8 +110,6 @@ class EncodingStore(Transparent):
                 key = plain[below]
                 yield key, self._decode(key, stored)
 
-    # --- listing ---
-
     def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
         return filter(None, map(self._adapt_entry, listing))
 
@@ -124,8 +120,6 @@ class EncodingStore(Transparent):
             listed = child if isinstance(child, str) else self._adapt_entry(child)
             if listed is not None:
                 yield listed
-
-    # --- writing ---
 
     def _encode_body(self, key: str, body: Body) -> tuple[Body, Encoder]:
         encoder = self._encoder(key)

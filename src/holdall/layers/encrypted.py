@@ -169,8 +169,6 @@ class EncryptedStore(EncodingStore):
         """
         return self._keys_given().fingerprints()
 
-    # --- secrets stay here ---
-
     def _place(self, tail: str) -> str:
         return tail if self._names is None else ""
 
@@ -189,8 +187,6 @@ class EncryptedStore(EncodingStore):
     @cached_property
     def can(self) -> Can:
         return self._store.can & ~(Can.COPY | Can.SIGN)
-
-    # --- whether this is the right key ---
 
     def _judge(self, below: str, header: Piece) -> bool | WrongKeyError:
         """Return True if one of the keys opens a blob below, False if it isn't encrypted, or the error."""
@@ -215,8 +211,6 @@ class EncryptedStore(EncodingStore):
             # Another process may have emptied the store below and begun anew with another key.
             self._check.forget()
             raise
-
-    # --- keys and infos ---
 
     def _checked(self, key: object) -> str:
         key = self._check_for_use(key)
@@ -271,8 +265,6 @@ class EncryptedStore(EncodingStore):
 
     def _plain(self, key: str, info: Info) -> Info:
         return info.replace(key=key, size=plain_size(info.size))
-
-    # --- reading ---
 
     # Here again, since a class that overrides `_checked` doesn't inherit them.
 
@@ -354,8 +346,6 @@ class EncryptedStore(EncodingStore):
     def _open_read(self, key: str) -> BinaryIO:
         return cast(BinaryIO, BlobFile(_Reader(self, key), CHUNK))
 
-    # --- listing ---
-
     def _find_named(self, after: str = "") -> Iterator[tuple[str, Info]]:
         """Return the blobs of the store below whose names are encrypted, sorted by their keys."""
         names, place = cast(KeyNames, self._names), self._check.place
@@ -410,8 +400,6 @@ class EncryptedStore(EncodingStore):
         infos, key_of = list(self._scan(prefix, "")), attrgetter("key")
         yield from group_children(lambda _, after: iter(infos[bisect(infos, after, key=key_of) :]), prefix)
 
-    # --- writing ---
-
     def _encoder(self, key: str) -> Encoder:
         return Sealing(self._current.begun, key)
 
@@ -423,8 +411,6 @@ class EncryptedStore(EncodingStore):
     def _clear(self) -> None:
         # Not the store below at once: the list of keys stays.
         Store._clear(self)
-
-    # --- rotation ---
 
     def rotate(self, prefix: str = "") -> RotationReport:
         """Encrypt anew, under the current key, each blob that is under another one.

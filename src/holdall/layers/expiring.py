@@ -130,8 +130,6 @@ class ExpiringStore(Transparent):
                     purged += self._bury(info.key)
         return purged
 
-    # --- age ---
-
     def _has_expired(self, info: Info) -> bool:
         return info.modified + self._ttl <= datetime.now(UTC)
 
@@ -173,8 +171,6 @@ class ExpiringStore(Transparent):
         yield from body
         if expires <= datetime.now(UTC):
             raise ConcurrencyError(key=key, expected=str(expect))
-
-    # --- the primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info, pieces = self._store._read(key, start, stop)
@@ -244,8 +240,6 @@ class ExpiringStore(Transparent):
         if self._keeps_expiry:
             return listing
         return (self._add_expiry(info) for info in listing if not self._has_expired(info))
-
-    # --- hooks ---
 
     def _get(self, key: str) -> bytes | None:
         return self._store._get(key) if self._keeps_expiry else super()._get(key)

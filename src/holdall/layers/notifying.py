@@ -112,8 +112,6 @@ class NotifyingStore(Transparent):
                 name = getattr(callback, "__qualname__", type(callback).__name__)
                 _log.exception("the callback %s failed after the %s of %r, which is done", name, kind, key)
 
-    # --- what changes a blob ---
-
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         info = self._store._write(key, body, expect, attributes)
         self._report("put", key, info)

@@ -105,8 +105,6 @@ class RoutedStore(Layer):
     def _writes(self) -> bool:
         return Can.WRITE in self.can
 
-    # --- routes ---
-
     def _route(self, key: str) -> int:
         """Return the number of the key's route, or the number of routes if there is none."""
         first = len(self._routes)
@@ -149,7 +147,7 @@ class RoutedStore(Layer):
             groups.setdefault(id(store), (store, []))[1].append(item)
         return list(groups.values())
 
-    # --- without a check of the key ---
+    # The next ones don't check the key.
 
     def _get(self, key: str) -> bytes | None:
         index = self._route(key)
@@ -164,8 +162,6 @@ class RoutedStore(Layer):
         if index == len(self._routes) or not self._writes:
             return super()._put(key, data)
         return self._routes[index].store._put(key, data)
-
-    # --- the primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         return self._of(key)._read(key, start, stop)
@@ -192,8 +188,6 @@ class RoutedStore(Layer):
         return self._merge_parts(
             prefix, lambda store, part: store._scan(part, after), after, attrgetter("key")
         )
-
-    # --- listing ---
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         store = self._only(prefix)
@@ -254,8 +248,6 @@ class RoutedStore(Layer):
         owners = [route.store for route in self._routes]
         owners.append(self)
         return (entry for entry in listing if owners[self._route(key_of(entry))] is store)
-
-    # --- hooks ---
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         store = self._only(prefix)

@@ -83,8 +83,6 @@ class TracedStore(Transparent):
             return _NOT_REPORTED
         return _Call(operation, self._shown, about if self._with_keys else None, self._telemetry)
 
-    # --- the primitives ---
-
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         with self._call("read", key=key) as call:
             info, pieces = self._store._read(key, start, stop)
@@ -111,8 +109,6 @@ class TracedStore(Transparent):
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         with self._call("list", prefix=prefix) as call:
             return call.over(self._store._scan(prefix, after), counted=True)
-
-    # --- hooks ---
 
     def _get(self, key: str) -> bytes | None:
         key = self._checked(key)

@@ -166,8 +166,6 @@ class CachedCoroutine(Cached[P, R]):
                 return found
         return await self._away(lambda: self._again(key, mine))
 
-    # --- refreshing ---
-
     def _begin_refresh(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if on_trio():
             # Nothing may run on past its nursery: the caller computes it once it is too old.

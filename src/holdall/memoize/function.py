@@ -134,8 +134,6 @@ class Cached(Generic[P, R]):
         self._flights = Flights()
         self._refreshing: set[str] = set()
 
-    # --- calls ----------------------------------------------------------------------------------------
-
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._class is None:
             return self._call_with(args, kwargs, None)
@@ -257,8 +255,6 @@ class Cached(Generic[P, R]):
             )
         return value
 
-    # --- the lock of a call ---------------------------------------------------------------------------
-
     def _lock(self, key: str) -> Lock | None:
         """Return the lock of a call, not held yet; None if the store can't lock."""
         try:
@@ -314,8 +310,6 @@ class Cached(Generic[P, R]):
                 # Another may have computed it too; both results are right.
                 _log.debug("the lock of a call of %s: %s", self._keys.name, error)
 
-    # --- keeping --------------------------------------------------------------------------------------
-
     def _keep(self, key: str, mine: Flight, value: Any, generation: int, *, raised: bool = False) -> None:
         """Keep a result; a failure costs the cache, not the call."""
         try:
@@ -354,8 +348,6 @@ class Cached(Generic[P, R]):
             return
         self._warned.add(kind)
         warnings.warn(f"{what}: {error}", RuntimeWarning, stacklevel=_depth())
-
-    # --- refreshing -----------------------------------------------------------------------------------
 
     def _is_old(self, data: bytes) -> bool:
         return self._refresh_after is not None and time.time() - created_of(data) >= self._refresh_after
@@ -404,8 +396,6 @@ class Cached(Generic[P, R]):
                 self._refreshing.discard(key)
                 self._flights.leave(key, mine)
 
-    # --- what a user asks -----------------------------------------------------------------------------
-
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of the blob in which the result of a call is kept, without calling the function.
 
@@ -452,8 +442,6 @@ class Cached(Generic[P, R]):
             self._hits, self._misses, len(infos), sum(info.size for info in infos), shelf.max_entries,
             shelf.max_bytes, shelf.ttl, shelf.place, shelf.can_lease(),
         )  # fmt: skip
-
-    # --- as a function and as a method ----------------------------------------------------------------
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         # A function that a class only refers to isn't its method.

@@ -367,9 +367,6 @@ def segment(name: str) -> str:
     return made if made == name else f"{made}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
-# --- what can't be told by its name -------------------------------------------------------------------
-
-
 class _Token:
     """The form of a captured variable, for as long as a function that captures it is cached."""
 

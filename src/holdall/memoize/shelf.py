@@ -171,8 +171,6 @@ class Shelf:
             self._trim(len(data))
         return True
 
-    # --- limits ---
-
     def _trim(self, size: int) -> None:
         with self._trimming:
             self._count += 1
@@ -227,8 +225,6 @@ class Shelf:
         # Of copies, since other threads note their uses meanwhile.
         self._used = {key: used for key, used in self._used.copy().items() if key in known}
         self._noted = {key: noted for key, noted in self._noted.copy().items() if key in known}
-
-    # --- all of them ---
 
     def entries(self) -> list[Info]:
         """Return what is kept, with what is too old."""

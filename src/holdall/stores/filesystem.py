@@ -137,8 +137,6 @@ class FilesystemStore(Store):
     def _settings(self) -> dict[str, object]:
         return {"path": self._given, "durable": self._durable}
 
-    # --- where a key lies -----------------------------------------------------------------------------
-
     def _path(self, key: str) -> str:
         """The path of a key that has perhaps not been checked."""
         # A plain key is valid, so one match is the whole check.
@@ -219,8 +217,6 @@ class FilesystemStore(Store):
         self._base = self._root.base = base
         return True
 
-    # --- reading --------------------------------------------------------------------------------------
-
     def _get(self, key: str) -> bytes | None:
         path = self._path(key)
         fd = open_file(path, READ)
@@ -282,8 +278,6 @@ class FilesystemStore(Store):
         except BaseException:
             close_all(fds)
             raise
-
-    # --- writing --------------------------------------------------------------------------------------
 
     def _put(self, key: str, data: bytes) -> Info:
         if len(data) <= SHORT and (lock := self._lock()) is not None:
@@ -484,8 +478,6 @@ class FilesystemStore(Store):
         self._slow = True
         self._root.forget()
         self._local = self._root.local
-
-    # --- listing --------------------------------------------------------------------------------------
 
     def _listing(self) -> Listing:
         return Listing(self._base, bool(self._fold), self._path)

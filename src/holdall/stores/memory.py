@@ -106,7 +106,7 @@ class MemoryStore(Store):
             _unnamed[shared.token] = shared
         return _here, (os.getpid(), None, shared.token)
 
-    # --- without a check of the key: one that is found was valid when it was put ---
+    # The next ones don't check the key: one that is found was valid when it was put.
 
     def _get(self, key: str) -> bytes | None:
         entry = self._entries.get(key)
@@ -140,8 +140,6 @@ class MemoryStore(Store):
         return False
 
     delete.__doc__ = Store.delete.__doc__
-
-    # --- the primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         entry = self._find_entry(key)
@@ -180,8 +178,6 @@ class MemoryStore(Store):
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (_info(key, entry) for key, entry in self._walk(prefix, after))
 
-    # --- hooks ---
-
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return (key for key, _ in self._walk(prefix, after))
 
@@ -214,8 +210,6 @@ class MemoryStore(Store):
         if self._name is None:
             # A private dict goes with its only handle; one that was pickled may have others.
             self._entries = {}
-
-    # --- helpers ---
 
     def _live(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)

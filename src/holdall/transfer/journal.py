@@ -56,8 +56,6 @@ class Journal:
         if self._database is not None:
             self._database.close()
 
-    # --- facts ---
-
     def fact(self, name: str) -> Any:
         """Return the fact that was recorded by a name, or None."""
         if not self.kept:
@@ -128,8 +126,6 @@ class Journal:
 
         return [(name, json.dumps(value)) for name, value in facts.items()]
 
-    # --- steps ---
-
     def add(self, steps: Iterable[Sequence[Any]]) -> None:
         """Add steps to the end."""
         self._add(_ADD, [step[1:] for step in steps])
@@ -194,8 +190,6 @@ class Journal:
         )
         return bool(self._all(sql, (*folders, f"{key}/", f"{key}0")))
 
-    # --- what listings leave out ---
-
     def note_left_out(self, entries: Iterable[tuple[bool, LeftOut]]) -> None:
         """Record what listings left out, each with whether the source's did."""
         rows = [(of_source, _as_bytes(path.rstrip("/")), kind) for of_source, (path, kind) in entries]
@@ -222,8 +216,6 @@ class Journal:
         rows = self._all(sql, (of_source, *map(_as_bytes, named)))
         return (_as_path(rows[0][0]), rows[0][1]) if rows else None
 
-    # --- equal blobs ---
-
     def resolve(self, kinds: Sequence[tuple[int, int]], equal: Sequence[tuple[int]]) -> None:
         """Record the results of comparing steps: another kind, or nothing to do."""
         self._do(
@@ -241,8 +233,6 @@ class Journal:
         while rows := self._all(sql, (last,)):
             yield from rows
             last = rows[-1][0]
-
-    # --- the database ---
 
     def _all(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return [] if self._database is None else self._database.all(sql, parameters)

@@ -178,8 +178,6 @@ class Job:
         settle()
         return Plan(self._source, self._target, self._rules, journal, equal, failures)
 
-    # --- phase 1: the plan ---
-
     def _list(self, journal: Journal, known: Journal | None) -> None:
         """List both stores side by side, and record the steps."""
         equal = selected = deletes = 0
@@ -277,8 +275,6 @@ class Job:
             hint = f"If the source is as it should be, pass max_delete={deletes} or 1.0"
         message = f"{deletes} of {selected} blobs of the target would be deleted, and {why}: {done}. {hint}"
         raise DeleteRefusedError(message, deletes=deletes, selected=selected)
-
-    # --- phases 2 and 3: copies, then deletes ---
 
     def _act(self, journal: Journal, tally: Tally) -> Act:
         stores = self._source, self._target

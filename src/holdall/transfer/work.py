@@ -123,8 +123,6 @@ class Worker:
             return None
         return None
 
-    # --- copying ---
-
     def _copy(self, step: Step, *, checked: bool = False) -> Outcome:
         try:
             info, pieces = self._source._read(step.key, 0, None)
@@ -246,8 +244,6 @@ class Worker:
             digest.update(piece)
         return digest.digest()
 
-    # --- many small ones ---
-
     def _batch(self, steps: list[Step]) -> list[Outcome]:
         """Put small new blobs together; special cases go one by one."""
         outcomes: list[Outcome] = []
@@ -307,8 +303,6 @@ class Worker:
             return Outcome(step, Status.COPIED, info.size, info.etag, etag)
         except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
             return self._fail_step(step, error)
-
-    # --- comparing ---
 
     def _compare(self, step: Step) -> Outcome:
         key, source, target = step.key, self._source, self._target
@@ -383,8 +377,6 @@ class Worker:
             found_error = error.error if replaces is None else error.kept()
             raise found_error from error.error.__cause__
 
-    # --- deleting ---
-
     def _delete(self, step: Step) -> Outcome:
         if self.failed:
             return Outcome(step, Status.WITHHELD)
@@ -453,8 +445,6 @@ class Worker:
             expected=etag,
             actual=actual,
         )
-
-    # --- checking ---
 
     def _check(self, step: Step) -> Outcome:
         store, key = self._source, step.key

@@ -251,9 +251,6 @@ def _is_held(kind: type[Any]) -> bool:
     )
 
 
-# --- writing ------------------------------------------------------------------------------------------
-
-
 def _text(value: Any) -> str:
     if _is_plain(value, set()):
         try:
@@ -457,8 +454,6 @@ def _exact(kind: str, value: Any, written: Any) -> dict[str, Any]:
             raise _UnheldError(value, f"this {type_name(value).partition(' ')[2]} without loss")
     return _mark(kind, written)
 
-
-# --- reading ------------------------------------------------------------------------------------------
 
 _decoder: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once

@@ -71,8 +71,6 @@ class ValueMapping(MutableMapping[str, V]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- values and bytes -----------------------------------------------------------------------------
-
     def _encode(self, key: str, value: Any) -> tuple[bytes, str | None]:
         """Return the bytes of a value, and the media type to keep with them; None keeps none.
 
@@ -129,8 +127,6 @@ class ValueMapping(MutableMapping[str, V]):
                 continue
             return value
         return MISSING
-
-    # --- the mapping ----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._store)

@@ -211,9 +211,6 @@ def _add_tags(extras: Extras, name: str) -> bytes:
     return made.tobytes()
 
 
-# --- what came back -----------------------------------------------------------------------------------
-
-
 def refuse_loss(name: str, given: Extras, back: Any) -> None:
     """Raise if a format doesn't restore something besides the pixels.
 

@@ -116,8 +116,6 @@ class ValueStore(ValueMapping[Any]):
         # By its name, since that module is made of this class.
         return import_module("holdall.aio.values").AsyncValueStore(self)
 
-    # --- values and bytes -----------------------------------------------------------------------------
-
     def _encode(self, key: str, value: Any) -> tuple[Any, None]:
         return self._write_value(self._codec, self._store._checked(key), value), None
 
@@ -141,8 +139,6 @@ class ValueStore(ValueMapping[Any]):
         except StoreError as error:
             refuse_bytes(error, key, codec.name, data)
             raise
-
-    # --- calls ----------------------------------------------------------------------------------------
 
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -384,8 +380,6 @@ class ValueStore(ValueMapping[Any]):
                     yield self._make_value(codec, key, held.pop(key))
             # Some servers send what they are asked for in one reply: of long values few are asked for.
             size = min(_BATCH, 2 * size) if total <= 4 * CHUNK else _FIRST
-
-    # --- calls of the store of bytes ------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:
         """Return whether there is a value; see `Store.exists`."""

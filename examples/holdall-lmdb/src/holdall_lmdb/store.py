@@ -82,8 +82,6 @@ class LmdbStore(Store):
         if self._opened is not None and self._process == os.getpid():
             self._opened.release(self)
 
-    # --- the five primitives ---
-
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         # The transaction ends with the generator, at the latest when that is dropped.
         read = _opened_blob(self._there(), key, start, stop)
@@ -151,8 +149,6 @@ class LmdbStore(Store):
                 found = sorted((_read_info(value) for _, value in group), key=lambda info: info.key)
                 infos += [info for info in found if info.key.startswith(prefix) and info.key > after]
         return infos
-
-    # --- the database ---
 
     def _database(self) -> Database:
         """Return the open database, which is made if it is missing."""

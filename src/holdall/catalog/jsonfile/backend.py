@@ -66,8 +66,6 @@ class JsonBackend(MetadataBackend):
         self._number = 0
         """The last number that was given, also by a transaction that was rolled back."""
 
-    # --- transactions ---
-
     @property
     def identity(self) -> str:
         with self._lock:
@@ -118,8 +116,6 @@ class JsonBackend(MetadataBackend):
     def _advance(self, view: View, transaction: JsonTransaction, start: int, line: bytes, check: int) -> None:
         with self._lock:
             view.advance(start, line, check, transaction.number, transaction.calls)
-
-    # --- reads ---
 
     def _find_view(self, anew: bool) -> View:
         with self._lock:
@@ -205,8 +201,6 @@ class JsonBackend(MetadataBackend):
         with self._lock:
             view = self._look()
             return iter([blob for blob, since in view.tables.suspects.items() if since < before])
-
-    # --- the rest ---
 
     def create_index(self, path: Path) -> None:
         """Do nothing: a search looks at all rows, which are in memory."""

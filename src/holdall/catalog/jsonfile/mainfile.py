@@ -43,9 +43,6 @@ class Title(NamedTuple):
     previous: str
 
 
-# --- writing ---------------------------------------------------------------------------------------------
-
-
 def compose(title: Title, tables: Tables) -> bytes:
     """Return the bytes of a main file."""
     head = {
@@ -150,9 +147,6 @@ def _time(micros: int) -> str:
         return f'"{(_EPOCH + timedelta(microseconds=micros)).isoformat()}"'
     except OverflowError:
         return str(micros)
-
-
-# --- reading ---------------------------------------------------------------------------------------------
 
 
 def parse(data: bytes, path: str) -> tuple[Title, Tables]:

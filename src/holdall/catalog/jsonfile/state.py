@@ -83,8 +83,6 @@ class Tables:
         """The names of the leases of a blob."""
         self._order = KeyOrder()
 
-    # --- questions ---
-
     def row(self, key: str, version: int | None) -> Row | None:
         row = self.rows.get(key)
         if version is None or (row is not None and row.version == version):
@@ -119,8 +117,6 @@ class Tables:
     def keys(self) -> list[str]:
         """Return the keys in order, and some that are gone, in a list that never changes."""
         return self._order.sorted()
-
-    # --- changes ---
 
     def put_row(self, row: Row) -> None:
         old = self.rows.get(row.key)

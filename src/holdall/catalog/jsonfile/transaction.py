@@ -60,8 +60,6 @@ class JsonTransaction(Transaction):
         self.changes.append(change(name, *arguments))
         self.calls.append((getattr(self._tables, name), arguments))
 
-    # --- entries ---
-
     def _older(self, key: str, version: int) -> Row | None:
         if (key, version) in self._earlier:
             return self._earlier[key, version]
@@ -117,8 +115,6 @@ class JsonTransaction(Transaction):
         if old is not None:
             self._named[old.blob] = self._named.get(old.blob, 0) - 1
 
-    # --- blobs ---
-
     def next_number(self, above: int = 0) -> int:
         self.number = max(self.number, above) + 1
         return self.number
@@ -149,8 +145,6 @@ class JsonTransaction(Transaction):
     def is_named(self, blob: int) -> bool:
         return self._tables.named(blob) + self._named.get(blob, 0) > 0
 
-    # --- suspects ---
-
     def suspect(self, blob: int, since: int) -> None:
         if self.suspected(blob) != since:
             self._suspects[blob] = since
@@ -163,8 +157,6 @@ class JsonTransaction(Transaction):
         if self.suspected(blob) is not None:
             self._suspects[blob] = None
             self._record("acquit", blob)
-
-    # --- what protects ---
 
     def alias(self, name: str) -> Alias | None:
         return self._aliases.find(name)

@@ -75,8 +75,6 @@ class View:
         self.torn = False
         self.stale = True
 
-    # --- whether it is the newest ---
-
     def is_current(self, journal: os.stat_result | None) -> bool:
         """Return whether nothing was committed since, by what stat(2) says of the journal."""
         if self.torn:
@@ -119,8 +117,6 @@ class View:
             self._main, self.size = _mark(find_file(self._path)), header.main[0]
             self._follow(fds, end, check)
             return self._replay(end)
-
-    # --- changes ---
 
     def _follow(self, fds: list[int], end: int, check: int) -> None:
         """Take over an open journal, from the end of its first line on."""
@@ -165,8 +161,6 @@ class View:
 
     def __del__(self) -> None:
         self.close()
-
-    # --- from the beginning ---
 
     def read(self) -> bool:
         """Read both files; return False if others changed them meanwhile.

@@ -164,8 +164,6 @@ class JournalWriter:
         # The journal of a private file is private too.
         self._publish(self._log, header_line(header), self._path)
 
-    # --- a line ---
-
     def append(self, view: View, text: bytes, done: Callable[[int, bytes, int], None]) -> None:
         """Append a line, then call a function with its place, itself and its check.
 
@@ -205,8 +203,6 @@ class JournalWriter:
                 os.ftruncate(fd, start)
         except OSError as error:
             _log.debug("%r ends in half a line, which the next writer cuts: %s", self._log, error)
-
-    # --- folds ---
 
     def fold_if_grown(self, view: View) -> None:
         """Fold the journal into the main file once it is the larger one: so a line costs a fold of its own

@@ -190,8 +190,6 @@ class Contents(Listing):
         except BlobExistsError:
             self.store.touch(self._key(path), **attributes)
 
-    # --- files ----------------------------------------------------------------------------------------
-
     def open(self, path: str, mode: str = "rb", *args: Any, compression: Any = None, **options: Any) -> Any:
         """Open a file, as the `open` of Python does; see `Store.open`.
 

@@ -149,8 +149,6 @@ class Listing(Base):
         """Return a URL that reads a file without credentials, for some seconds."""
         return self.store.sign(self._key(path), expires=expiration)
 
-    # --- folders --------------------------------------------------------------------------------------
-
     async def _mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
         key = self._key(path)
         if key:

@@ -88,8 +88,6 @@ class Copies:
         if self.recency is not None:
             self.recency.reset()
 
-    # --- what is counted ---
-
     def count(self, what: str, number: int = 1) -> None:
         """Add to one of the counts of `CacheStats`."""
         with self.lock:
@@ -122,8 +120,6 @@ class Copies:
         self.add_up()
         return CacheStats(**self._counts)
 
-    # --- reading ---
-
     def open(self, name: str, key: str, start: int = 0, stop: int | None = None) -> Opened | None:
         """Open an entry, its bytes from `start` to `stop`; None if it is missing or damaged."""
         try:
@@ -146,8 +142,6 @@ class Copies:
         """Note that an entry was used."""
         if self.recency is not None:
             self.recency.touch(name)
-
-    # --- writing ---
 
     def fits(self, size: int) -> bool:
         """Return whether a body of this size can be held at all."""
@@ -238,8 +232,6 @@ class Copies:
             self.recency.forget(name)
         return gone
 
-    # --- notes on who changes what ---
-
     def claim(self, name: str, key: str) -> str | None:
         """Leave a note that a copy is about to be made, before the source is read. The copy is published only
         while the note is there, so a copy that raced a write never is. None if the source is being
@@ -288,8 +280,6 @@ class Copies:
             self.drop(name)
         except StoreError as error:
             self.failed("delete", error)
-
-    # --- all of them ---
 
     def names(self) -> Iterator[str]:
         """Return the names of all entries."""

@@ -32,7 +32,6 @@ is_entry, is_record, is_intent = (
     re.compile(rf"{kind}[0-9a-f]{{40}}").fullmatch for kind in (CLEAN, DIRTY, SENT)
 )
 
-# --- kinds of entries and records ---
 ENTRY = 0
 """A copy of the source's blob."""
 CLAIM = 1
@@ -273,9 +272,6 @@ def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
     except struct.error:
         return None
     return data[at:-4], expires, stamped
-
-
-# --- bodies -------------------------------------------------------------------------------------------
 
 
 def _sum(frame: Piece | bytearray, seed: int, index: int) -> int:

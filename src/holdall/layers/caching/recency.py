@@ -156,8 +156,6 @@ class Recency:
             self._evicted()
         return True
 
-    # --- over restarts ---
-
     def _count(self) -> None:
         if not self._counted:
             self._recount()

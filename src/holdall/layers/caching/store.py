@@ -163,8 +163,6 @@ class CachingStore(Transparent):
             "jobs": self._jobs,
         }
 
-    # --- the cache ---
-
     def stats(self) -> CacheStats:
         """Return counts of what the cache did since this handle was opened.
 
@@ -288,7 +286,7 @@ class CachingStore(Transparent):
             vars(self).setdefault("_get", self._get_short)
         return key
 
-    # --- what goes another way than through the layer of the mode ---
+    # The next ones go another way than through the layer of the mode.
 
     # One by one, since each may be answered without asking the source.
     _get_many = Store._get_many

@@ -229,8 +229,6 @@ class _Upload:
             if marked:
                 copies.unmark(name, mark or None)
 
-    # --- the source ---
-
     def _source_info(self) -> Info | None:
         try:
             return self._back.source._info(self._key)
@@ -292,8 +290,6 @@ class _Upload:
             return "same", info
         return ("ours" if found in self._read_notes(but=digest)[1] else "conflict"), info
 
-    # --- the record ---
-
     def _body(self) -> Opened:
         opened = self._back.open_record(self._record.name, self._key)
         if opened is None or opened.etag != self._record.etag:
@@ -325,8 +321,6 @@ class _Upload:
             if back.rebase(name, opened, now):
                 return True
         return True
-
-    # --- what was sent ---
 
     def _read_notes(self, but: bytes) -> tuple[Expect, list[bytes]]:
         opened = open_entry(self._back.cache, self._sent, self._key, 0, None, ranges=False)

@@ -128,8 +128,6 @@ class WriteBack(Transparent):
             can |= Can.CREATE | Can.SWAP
         return can | Can.CONDITIONAL_DELETE if Can.DELETE in can else can
 
-    # --- records ---
-
     def open_record(
         self, name: str, key: str | None, start: int = 0, stop: int | None = None
     ) -> Opened | None:
@@ -201,8 +199,6 @@ class WriteBack(Transparent):
             found[name] = record
         self._known = found
         return {record.head.key: record for record in found.values()}
-
-    # --- reading ---
 
     def note_etag(self, key: str, etag: str | None) -> None:
         """Note the ETag that was read from the source; None if it lacks the blob."""
@@ -280,8 +276,6 @@ class WriteBack(Transparent):
         if opened is None or opened.head.kind == HOLD:
             return self.source._digest(key, algorithm)
         return None
-
-    # --- writing ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         kind = attributes.content_type

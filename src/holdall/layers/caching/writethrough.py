@@ -67,8 +67,6 @@ class WriteThrough(Transparent):
     def can(self) -> Can:
         return self._store.can
 
-    # --- reading ---
-
     def _checked(self, key: object) -> str:
         # A source that is closed may have copies. Some sources have room for less than others.
         return self._store._checked(key) if self._narrow else check_key(key)
@@ -251,8 +249,6 @@ class WriteThrough(Transparent):
             raise failure
         yield from rest
 
-    # --- fetching ---
-
     def _fetch_once(
         self, key: str, name: str, start: int, stop: int | None, known: Info | None
     ) -> tuple[Info, Iterator[Piece]] | None:
@@ -355,8 +351,6 @@ class WriteThrough(Transparent):
             return None
         return opened
 
-    # --- what is known ---
-
     def _info(self, key: str) -> Info:
         if not self.asks:
             opened = self._copies.open(name := clean_name(key), key, 0, 0)
@@ -366,8 +360,6 @@ class WriteThrough(Transparent):
 
     _digest = pass_on("_digest")
     _sign = pass_on("_sign")
-
-    # --- writing ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         copies, name = self._copies, clean_name(key)

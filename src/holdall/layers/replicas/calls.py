@@ -79,8 +79,6 @@ class Replicas:
         """Let one thread of this handle at a time publish a key. No body is read while it does."""
         return self._turns.of(key)
 
-    # --- one replica ----------------------------------------------------------------------------------
-
     def awaited(self, call: Call[T], began: float | None = None) -> T:
         """Return the result of a call that was handed to a thread, at a given time or just now."""
         left = self.timeout
@@ -117,8 +115,6 @@ class Replicas:
                 return self.awaited(call)
             if beats[0] == seen:
                 raise TimeoutError(f"no progress within {self.timeout:g} s")
-
-    # --- all of them ----------------------------------------------------------------------------------
 
     def each(
         self, names: Iterable[str], function: Callable[[str], T], *, short: bool = False
@@ -161,8 +157,6 @@ class Replicas:
         for call in calls:
             if call.begun:
                 call.wait(self.timeout and max(0.0, began + self.timeout - time.monotonic()))
-
-    # --- errors ---------------------------------------------------------------------------------------
 
     def log_failure(self, what: str, key: str, name: str, error: Exception) -> None:
         """Log what a replica failed to do, where the others make up for it."""

@@ -78,8 +78,6 @@ class Mender:
             self._replicas.call(name, self._replicas.stores[name]._delete, key, found)
         return True
 
-    # --- those that are behind ------------------------------------------------------------------------
-
     def mend(self, key: str, report: Repair) -> None:
         """Copy a change to the replicas that missed it, if others still hold what it made."""
         with self._replicas.turn(key):
@@ -121,8 +119,6 @@ class Mender:
         if failure is not None:
             raise failure
         return True
-
-    # --- all of them ----------------------------------------------------------------------------------
 
     def differences(self, prefix: str) -> Iterator[ReplicaDifference]:
         """Yield the keys whose replicas differ, in order; a writer between two replicas isn't a difference: a

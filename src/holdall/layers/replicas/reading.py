@@ -82,8 +82,6 @@ class Reader:
         """Return the `Info` of the first blob."""
         return self.shown(*self.ask(key, "look up", lambda store: (store._info(key),)))
 
-    # --- streams --------------------------------------------------------------------------------------
-
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Open the first blob."""
         name, info, pieces, held = self.ask(key, "read", partial(_open_stream, key, start, stop))
@@ -150,8 +148,6 @@ class Reader:
             raise cause
         message = f"replica {stream.name!r} stopped half-way: {cause}"
         raise StoreUnavailableError(message, key=stream.key) from cause
-
-    # --- listings -------------------------------------------------------------------------------------
 
     def scan(self, prefix: str, after: str) -> Iterator[Info]:
         """Yield the blobs of all replicas, in order."""

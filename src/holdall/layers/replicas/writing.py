@@ -35,8 +35,6 @@ class Writer:
         self._replicas, self._memory, self._reader, self._mender = replicas, memory, reader, mender
         self._first, self._others = replicas.first, replicas.others
 
-    # --- putting --------------------------------------------------------------------------------------
-
     def write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         """Write a blob to all replicas."""
         expect = self._own_etag(key, expect)
@@ -160,8 +158,6 @@ class Writer:
         if any(not isinstance(error, ConcurrencyError) for error in lost.values()):
             raise self._replicas.partial(key, lost, failures, "write")
 
-    # --- deleting -------------------------------------------------------------------------------------
-
     def delete(self, key: str, expect: Expect) -> bool:
         """Delete a blob from all replicas; return whether it was there for readers."""
         try:
@@ -246,8 +242,6 @@ class Writer:
         self._memory.note_change(key, held, failures)
         return self._replicas.partial(key, held, failures, "delete")
 
-    # --- agreeing -------------------------------------------------------------------------------------
-
     def _settle(
         self, key: str, arbiter: str, held: dict[str, str | None], version: str | None
     ) -> dict[str, Exception]:
@@ -319,8 +313,6 @@ class Writer:
             raise self._replicas.partial(key, held, failures, what)
         for name, error in failures.items():
             self._replicas.log_failure(what, key, name, error)
-
-    # --- conditions -----------------------------------------------------------------------------------
 
     def _own_etag(self, key: str, expect: Expect) -> Expect:
         """Return the arbiter's ETag for an ETag of the fan-out; one of another replica matches nothing

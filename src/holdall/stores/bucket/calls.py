@@ -203,7 +203,7 @@ class _Wait:
                 return
             function(*arguments)
 
-    # --- what futures, and obstore, call of a loop ---
+    # Futures, and obstore, call the next ones of a loop.
 
     def create_future(self) -> Any:
         from asyncio import Future

@@ -216,9 +216,6 @@ def _place(client: Any) -> BucketPlace:
     return BucketPlace(cloud, host, str(config.get("bucket") or config.get("container_name")))
 
 
-# --- settings as obstore takes them ---
-
-
 def _config_of_s3(options: Options, secret: str | None) -> dict[str, Any]:
     config: dict[str, Any] = {}
     if options.region is not None:

@@ -103,9 +103,6 @@ def _options(url: str, verify: Any = True) -> dict[str, Any]:
     return options
 
 
-# --- S3 ---
-
-
 _EXTRA = {
     "RequestPayer": "request_payer",
     "ServerSideEncryption": "server_side_encryption",
@@ -173,9 +170,6 @@ def _aws_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
     return provide
 
 
-# --- Google ---
-
-
 def _of_google(credentials: Any, url: str, bucket: str) -> Any:
     """Take over credentials of google-auth, or None for none, for the server at a URL."""
     from google.auth.credentials import AnonymousCredentials
@@ -203,9 +197,6 @@ def _google_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
         return {"token": credentials.token, "expires_at": expiry and expiry.replace(tzinfo=UTC)}
 
     return provide
-
-
-# --- Azure ---
 
 
 def _of_azure(client: Any, container: str, credential: Any = None) -> Any:
@@ -244,9 +235,6 @@ def _azure_provider(credential: Any) -> Callable[[], dict[str, Any]]:
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, UTC)}
 
     return provide
-
-
-# --- file systems of fsspec ---
 
 
 def _of_filesystem(system: Any, bucket: str) -> Any:

@@ -204,8 +204,6 @@ class BucketStore(Store):
                 settings |= {"key": None, "secret": None}
         return _reopen, (type(self), settings)
 
-    # --- names ---
-
     def _checked(self, key: object) -> str:
         key = super()._checked(key)
         if self._root and len((self._root + key).encode()) > MAX_KEY_BYTES:
@@ -231,8 +229,6 @@ class BucketStore(Store):
             return now
         return meta["last_modified"] if tag_of(meta) == tag else now
 
-    # --- reading ---
-
     def _get(self, key: str) -> bytes | None:
         return self._reader.get(self._checked(key))
 
@@ -256,8 +252,6 @@ class BucketStore(Store):
         return abreast(
             KeyCall(f"{low}", high - low, partial(self._reader.span, key, low, high)) for low, high in spans
         )
-
-    # --- writing ---
 
     def _put(self, key: str, data: bytes) -> Info:
         if len(data) > _SMALL:
@@ -304,8 +298,6 @@ class BucketStore(Store):
         name = self._names.of(key)
         return self._deleter.delete(name) if expect is ANY else self._deleter.delete_if(name, str(expect))
 
-    # --- listing ---
-
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         for each in self._names.listed(prefix, after):
             if isinstance(each, LeftOut):
@@ -319,8 +311,6 @@ class BucketStore(Store):
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return (each[0] for each in self._names.listed(prefix, after) if not isinstance(each, LeftOut))
-
-    # --- many at once ---
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for key, data in abreast(KeyCall(key, CHUNK, partial(self._get_one, key)) for key in keys):
@@ -360,8 +350,6 @@ class BucketStore(Store):
                 self._deleter.delete_all([self._names.of(key) for key in batch])
             else:
                 self._delete_many(batch)
-
-    # --- inside the cloud ---
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         found = None if expect is not ANY else self._copy_inside(source, target)

@@ -75,8 +75,6 @@ class Medium:
         if moves:
             self.can |= Can.WRITE | Can.DELETE
 
-    # --- one connection ---
-
     def close(self, fs: Any) -> None:
         """Close a file system."""
         for name in ("ftp", "client", "session"):
@@ -95,8 +93,6 @@ class Medium:
     def ask(self, fs: Any) -> tuple[Can, str]:
         """Return what the server does, and why not more."""
         return self.can, self.why
-
-    # --- what is there ---
 
     def found(self, info: Any) -> Found:
         """Return what fsspec's info of a file says."""
@@ -128,8 +124,6 @@ class Medium:
                 entries.append((name, self.found(info)))
         return entries
 
-    # --- reading ---
-
     def open(self, fs: Any, path: str) -> Reader | None:
         """Open a file; None if there is none."""
         found = self.look(fs, path)
@@ -158,8 +152,6 @@ class Medium:
             if len(data) != end - at:
                 raise ChangedError("it was replaced while it was read")
             file.write(data)
-
-    # --- writing ---
 
     def start(self, fs: Any, target: str, path: str) -> tuple[Found | None, Any]:
         """Open a new file of a name that nobody else has, with the permission bits of the file that it is to

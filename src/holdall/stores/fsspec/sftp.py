@@ -54,8 +54,6 @@ class Sftp(Medium):
         super().__init__(moves)
         self._trusts = moves
 
-    # --- one connection ---
-
     def close(self, fs: Any) -> None:
         fs.client.close()
 
@@ -87,8 +85,6 @@ class Sftp(Medium):
         except OSError:
             return False
         return True
-
-    # --- what is there ---
 
     def found(self, info: Any) -> Found:
         mode: int = info.st_mode or 0
@@ -131,8 +127,6 @@ class Sftp(Medium):
         ftp._async_request(type(None), words.CMD_CLOSE, handle)
         return entries
 
-    # --- reading ---
-
     def open(self, fs: Any, path: str) -> Reader | None:
         words, ftp = _words(), fs.ftp
         plain = import_module("paramiko").SFTPAttributes()
@@ -156,8 +150,6 @@ class Sftp(Medium):
 
     def _read_attributes(self, ftp: Any, request: int) -> Found:
         return self.found(import_module("paramiko").SFTPAttributes._from_msg(ftp._read_response(request)[1]))
-
-    # --- writing ---
 
     def start(self, fs: Any, target: str, path: str) -> tuple[Found | None, Any]:
         words, ftp = _words(), fs.ftp

@@ -184,8 +184,6 @@ class FsspecStore(Store):
     def _close(self) -> None:
         leave(self._token, self._pool)
 
-    # --- calls ---
-
     def _lend(self, what: str, function: Callable[[Loan], T]) -> T:
         return self._guard(what, lambda: with_loan(self._pool, function))
 
@@ -200,8 +198,6 @@ class FsspecStore(Store):
 
     def _path(self, fs: Any, key: str) -> str:
         return self._base + key if self._memory is not None else find_path(self._medium, fs, self._base, key)
-
-    # --- reading ---
 
     def _info(self, key: str) -> Info:
         return info_of(key, self._find_file(key))
@@ -254,8 +250,6 @@ class FsspecStore(Store):
         finally:
             if not loan.kept:
                 reader.close()
-
-    # --- writing ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         memory = self._memory
@@ -316,8 +310,6 @@ class FsspecStore(Store):
             self._alone(lambda loan: memory.remove_all(loan.fs, folder))
         else:
             self._lend("delete", lambda loan: drafts.remove_all(self._medium, loan.fs, folder))
-
-    # --- listing ---
 
     def _listing(self) -> Listing:
         def names(folder: str) -> list[tuple[str, Found]]:

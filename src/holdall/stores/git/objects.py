@@ -107,8 +107,6 @@ class Objects:
         self._batch.close()
         self._check.close()
 
-    # --- reading --------------------------------------------------------------------------------------
-
     def _path(self, oid: bytes) -> str:
         name = oid.hex()
         return f"{self._folder}/{name[:2]}/{name[2:]}"
@@ -239,8 +237,6 @@ class Objects:
                 yield from self.walk(oid, above + name + b"/")
             else:
                 yield mode, above + name, oid
-
-    # --- writing --------------------------------------------------------------------------------------
 
     def write(self, kind: bytes, content: bytes | memoryview) -> bytes:
         """Keep an object: what names it."""

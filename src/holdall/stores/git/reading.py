@@ -59,8 +59,6 @@ class WorkTreeStore(Store):
         self._index_path = repository.index_path
         self._opened_repository = repository
 
-    # --- the repository -------------------------------------------------------------------------------
-
     @typed("open the repository")
     def _find_repository(self) -> Repository | None:
         """The repository, if there is one by now."""
@@ -79,8 +77,6 @@ class WorkTreeStore(Store):
     def _path_of(self, key: str) -> str:
         entry = self._repository.index().entries.get(key)
         return path_of(key, self._repository.fold) if entry is None else entry.path
-
-    # --- reading --------------------------------------------------------------------------------------
 
     def _get(self, key: str) -> bytes | None:
         data = self._get_small(key)
@@ -251,8 +247,6 @@ class WorkTreeStore(Store):
         name = entry.oid.hex() if entry.is_clean(found) else f"{found.st_size:x}"
         return Info(key, found.st_size, f"{name}-{stamp:x}", stamp / 1e9)
 
-    # --- listing --------------------------------------------------------------------------------------
-
     def _list_tree(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
         self._fresh()
         repository = self._find_repository()
@@ -289,8 +283,6 @@ class WorkTreeStore(Store):
             for each in self._list_tree(prefix, after):
                 if not isinstance(each, LeftOut):
                     yield each[0]
-
-    # --- the past -------------------------------------------------------------------------------------
 
     @typed("read")
     def at(self, revision: str) -> GitRevision:

@@ -84,8 +84,6 @@ class Remote:
         self._asked = self._done = 0
         self._ending = False
 
-    # --- when -----------------------------------------------------------------------------------------
-
     def before_read(self) -> None:
         """Take over what is new there, if the last time is long enough ago."""
         if self._interval is None or time.monotonic() - self._pulled < self._interval:
@@ -153,8 +151,6 @@ class Remote:
                 self._ending = True
                 self._wake.notify_all()
             thread.join(self._repository.git.timeout * 2)
-
-    # --- what -----------------------------------------------------------------------------------------
 
     def _branch(self) -> str:
         ref = self._repository.refs.head().ref

@@ -112,8 +112,6 @@ class Repository:
         self.objects.close()
         self.configuration.close()
 
-    # --- what is there --------------------------------------------------------------------------------
-
     def index(self) -> Index:
         """Return what git tracks now."""
         while True:
@@ -150,8 +148,6 @@ class Repository:
     def is_suspect(self) -> bool:
         """Whether the index that was read last is git's, and was not compared yet with what was committed."""
         return self.latest.by_git and self._writable and self.latest.signature != self._mended
-
-    # --- changing it ----------------------------------------------------------------------------------
 
     def compare(self) -> None:
         """Look whether the index has what was committed, unless another process holds the lock for long."""
@@ -364,8 +360,6 @@ class Repository:
         except StoreError as error:
             _log.warning("git gc: %s", error)
 
-    # --- git's locks ----------------------------------------------------------------------------------
-
     def wait_for_git(self) -> bool:
         """Wait until no other git is changing the work tree, a second at most for each; whether one was."""
         waited, (_, lock) = False, self._index_lock
@@ -391,8 +385,6 @@ class Repository:
     def _write_index(self, index: Index) -> None:
         index.signature = self._index_file.write(index.packed(self.algorithm))
         self.latest = index
-
-    # --- the journal ----------------------------------------------------------------------------------
 
     def _recover(self) -> bool:
         """Finish the change of a killed writer if any of it is visible, otherwise discard it; return

@@ -138,8 +138,6 @@ class GitStore(WorkTreeStore):
             "init": self._init,
         }
 
-    # --- the repository -------------------------------------------------------------------------------
-
     def _open(self) -> None:
         repository = Repository(self._top, self._author, self._durable, self._timeout)
         if self._remote_given:
@@ -158,8 +156,6 @@ class GitStore(WorkTreeStore):
             make(self._top, Git("/", self._timeout, self._durable), self._durable)
             repository = self._repository
         return repository
-
-    # --- writing --------------------------------------------------------------------------------------
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         draft = self._draft(key, body)
@@ -337,8 +333,6 @@ class GitStore(WorkTreeStore):
         objects = repository.objects
         return objects.find(objects.root(head), os.fsencode(entry.path)) == (b"%o" % entry.mode, entry.oid)
 
-    # --- the past -------------------------------------------------------------------------------------
-
     @typed("write")
     def revert(self, key: str, revision: str) -> Info | None:
         """Restore a key to its state at a revision by a new commit; return None if it was absent.
@@ -371,8 +365,6 @@ class GitStore(WorkTreeStore):
             return past._read(key, 0, None)[1]
         oid = past._blob(key)
         return self._repository.git.streaming("cat-file", "--filters", f"--path={path}", oid.hex())
-
-    # --- remotes --------------------------------------------------------------------------------------
 
     @typed("sync")
     def sync(self, *, prefer: str | None = None) -> None:

@@ -143,8 +143,6 @@ class HttpStore(Store):
             raise ReadOnlyError(f"an HttpStore is only read, and can't {call}")
         super()._need(flag, call)
 
-    # --- reading ---
-
     def _url(self, key: str) -> str:
         return self._base + path_of(key)
 
@@ -271,8 +269,6 @@ class HttpStore(Store):
         except BlobNotFoundError:
             return False
         return True
-
-    # --- listing ---
 
     def _crawl(self, most: int | None = None) -> Crawl:
         return Crawl(self._folders.page, most or self._concurrency)

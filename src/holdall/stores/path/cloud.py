@@ -78,8 +78,6 @@ class _CloudStore(BucketStore):
             )
         return PathStore, (path,)
 
-    # --- media types ---
-
     def _type_for(self, key: str) -> str | None:
         if self._guess is None:
             return None
@@ -97,8 +95,6 @@ class _CloudStore(BucketStore):
         if attributes.content_type is None:
             attributes = attributes._replace(content_type=self._type_for(key))
         return super()._write(key, body, expect, attributes)
-
-    # --- the whole folder ---
 
     def _delete_folder(self) -> None:
         """Delete everything in the folder, also what isn't a blob here; leave what is next to the folder."""

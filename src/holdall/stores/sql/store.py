@@ -143,8 +143,6 @@ class SqlStore(Store):
     def _close(self) -> None:
         self._source.close()
 
-    # --- reading ---
-
     def _ask(self, act: Callable[[Session], T], missing: T) -> T:
         """Return the result of a read; `missing` if there is no table yet."""
         try:
@@ -212,8 +210,6 @@ class SqlStore(Store):
         if row is None:
             raise BlobNotFoundError(key=key)
         return info_of(key, row)
-
-    # --- writing ---
 
     def _make(self) -> None:
         """Make the tables, unless they are there."""
@@ -337,8 +333,6 @@ class SqlStore(Store):
             check_expected(None, expect, key)
         return bool(found)
 
-    # --- listing ---
-
     def _pages(
         self, statements: dict[str, bytes], prefix: str, after: str
     ) -> Iterator[list[tuple[Any, ...]]]:
@@ -370,8 +364,6 @@ class SqlStore(Store):
             for (key,) in rows:
                 if is_key(key):
                     yield key
-
-    # --- many at once ---
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         listed = list(dict.fromkeys(keys))
@@ -438,8 +430,6 @@ class SqlStore(Store):
                 session.run(statement)
 
         self._run_once(lambda: self._source.transaction(clear), None)
-
-    # --- inside the server ---
 
     def _touch(self, key: str, expires: datetime | None) -> Info:
         parameters = seconds_left(expires), key

@@ -110,8 +110,6 @@ class Database:
                 connection.shut()
         self.readers.clear()
 
-    # --- statements ---
-
     def one(self, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
         return self.run(lambda connection: connection.execute(sql, parameters).fetchone(), None)
 
@@ -178,8 +176,6 @@ class Database:
         if self._closed_error is not None:
             return self._closed_error()
         return translated(error, self.path, self.timeout)
-
-    # --- connections ---
 
     def _open_connection(self, create: bool) -> Connection | None:
         """Open a connection; return None if the file or its table is missing and shouldn't be made."""
@@ -250,8 +246,6 @@ class Database:
                     reader.shut()
         except sqlite3.Error:
             reader.shut()
-
-    # --- the file at the path ---
 
     def leave(self, connection: Connection) -> bool:
         """Let go of a file that was replaced, deleted or cut, or whose log was removed, while it was open.

@@ -99,7 +99,7 @@ class SqliteStore(Store):
         for reader in database.readers if database is not None else ():
             reader.shut()
 
-    # --- without a check of the key: one that is found was valid when it was put ---
+    # The next ones don't check the key: one that is found was valid when it was put.
 
     def _get(self, key: str) -> bytes | None:
         try:
@@ -161,8 +161,6 @@ class SqliteStore(Store):
         self._need(Can.LIST, "list")
         row = self._database.run(lambda connection: connection.execute(rows.COUNT, (now(),)).fetchone(), (0,))
         return row[0]
-
-    # --- the primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if (start > 0 or (start == 0 and stop is not None)) and (stop is None or stop >= 0):
@@ -241,8 +239,6 @@ class SqliteStore(Store):
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (entry for entry in self._survey(prefix, after) if type(entry) is Info)
-
-    # --- hooks ---
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         return listing.survey(self._database, prefix, after)
@@ -390,8 +386,6 @@ class SqliteStore(Store):
 
     def _clear(self) -> None:
         self._database.transaction(lambda c: c.execute("DELETE FROM holdall_v1_blobs") and None, None)
-
-    # --- writing ---
 
     def _publish(self, key: str, staged: Staged, expect: Expect, attributes: Attributes) -> Info:
         row = self._row(staged, attributes)

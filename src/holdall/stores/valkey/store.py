@@ -162,8 +162,6 @@ class ValkeyStore(Store):
     def _place(self, key: str) -> Place:
         return self._shards.place(key)
 
-    # --- reading ---
-
     def _get(self, key: str) -> bytes | None:
         shard, _, name = self._place(self._checked(key))
         value: bytes | None = self._link.ask(shard, [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)])
@@ -213,8 +211,6 @@ class ValkeyStore(Store):
             if head.end <= last:
                 return head.info(key)
             last = head.end
-
-    # --- writing ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         if attributes is not PLAIN:
@@ -305,8 +301,6 @@ class ValkeyStore(Store):
             raise ConcurrencyError(key=key, expected=str(expect))
         return bool(reply)
 
-    # --- listing ---
-
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         for key, head in self._list.heads(prefix, after, GLANCE):
             if isinstance(head, str):
@@ -326,8 +320,6 @@ class ValkeyStore(Store):
         for key, head in self._list.heads(prefix, after, FIXED):
             if isinstance(head, BlobHead):
                 yield key
-
-    # --- many at once ---
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return self._batches.get(keys, self.get)
@@ -363,8 +355,6 @@ class ValkeyStore(Store):
         if self._closed:
             raise self._closed_error()
         return self._list.restore()
-
-    # --- inside the server ---
 
     def _touch(self, key: str, expires: datetime | None) -> Info:
         shard, member, name = self._place(key)

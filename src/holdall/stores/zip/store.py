@@ -94,8 +94,6 @@ class ZipStore(Store):
             "compression": "deflated" if self._deflate else None,
         }
 
-    # --- reading --------------------------------------------------------------------------------------
-
     def _get(self, key: str) -> bytes | None:
         entry = self._view().entries.get(key)
         if entry is None:
@@ -178,8 +176,6 @@ class ZipStore(Store):
             if self._closed:
                 raise self._closed_error()
             return self._files.refresh()
-
-    # --- writing --------------------------------------------------------------------------------------
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         with Draft(self._path, self._deflate) as draft:

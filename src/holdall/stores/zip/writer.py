@@ -44,8 +44,6 @@ class Writer:
         _writers.add(self)
         begin_anew(self, Writer.after_fork)
 
-    # --- the lock -------------------------------------------------------------------------------------
-
     def locked(self, act: Callable[[View], T]) -> T:
         """Call `act` with the lock of all handles and processes, which is on the journal, and what is there.
 
@@ -106,8 +104,6 @@ class Writer:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    # --- appending ------------------------------------------------------------------------------------
 
     def append(
         self,
@@ -179,8 +175,6 @@ class Writer:
                 self._fold(view, sync=True)
         except (OSError, StoreError):
             view.torn = True
-
-    # --- folding --------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Fold the journal, if there is one."""
@@ -254,8 +248,6 @@ class Writer:
         self._dirty = False
         self._fold_at = 0
         files.view = None
-
-    # --- the end --------------------------------------------------------------------------------------
 
     def retire(self, wait: bool, tidy: bool) -> None:
         """Fold what this handle wrote, or if `tidy` is set what a killed process left, and free the lock.
