@@ -100,23 +100,23 @@ def test_a_journal_of_a_span_goes_on_with_the_same_span_only(tmp_path: Path) -> 
 
 def test_a_far_store_is_listed_by_several_at_once() -> None:
     source = Side(BLOBS, awaited=4)
-    assert [info.key for info in ahead.survey(source, Span())] == sorted(BLOBS)
+    assert [info.key for info in ahead.survey_ahead(source, Span())] == sorted(BLOBS)
     source = Side(BLOBS, awaited=4)
     span = Span("", "00010", "19000")
-    assert [info.key for info in ahead.survey(source, span)] == sorted(filter(span.covers, BLOBS))
+    assert [info.key for info in ahead.survey_ahead(source, span)] == sorted(filter(span.covers, BLOBS))
     assert copy_store(Side(BLOBS, awaited=4), MemoryStore()).copied == len(BLOBS)
 
 
 def test_a_listing_that_fails_on_a_thread_fails_in_order() -> None:
     taken = list[str]()
     with pytest.raises(StoreUnavailableError, match="away"):
-        taken.extend(info.key for info in ahead.survey(Failing(BLOBS), Span()))
+        taken.extend(info.key for info in ahead.survey_ahead(Failing(BLOBS), Span()))
     assert taken == sorted(BLOBS)[: len(taken)]
     assert len(taken) <= 15_000
 
 
 def test_the_threads_of_a_listing_that_is_given_up_end() -> None:
-    listing = ahead.survey(Far({f"{number:06}": b"" for number in range(100_000)}), Span())
+    listing = ahead.survey_ahead(Far({f"{number:06}": b"" for number in range(100_000)}), Span())
     for _ in range(5_000):
         next(listing)
     listing.close()

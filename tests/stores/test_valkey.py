@@ -661,7 +661,7 @@ def test_a_store_that_is_dropped_leaves_no_connection(server: ValkeyServer, raw:
 
 def test_heads_are_read_as_they_were_written() -> None:
     for kind in (None, "", "text/plain", "é" * 400, "x" * 4096):
-        one = head.Head("0123456789abcdef", 1_700_000_000_123_456, 1_800_000_000_123, 1 << 40, MIB, kind)
+        one = head.BlobHead("0123456789abcdef", 1_700_000_000_123_456, 1_800_000_000_123, 1 << 40, MIB, kind)
         read = head.parse(one.packed() + b"bytes")
         assert read is not None
         assert read[:6] == one[:6]
