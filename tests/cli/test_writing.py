@@ -33,7 +33,7 @@ def test_one_source_only(holdall, tmp_path):
 
 def test_a_key_that_begins_with_a_dash(holdall):
     for command in (["put", "-k", "v"], ["get", "-k"], ["rm", "-k"], ["cp", "-k", "k"]):
-        assert "write -- before what begins with -" in holdall.error(*command, code=2)
+        assert "write -- before an argument that begins with -" in holdall.error(*command, code=2)
     for option in ("--sotre", "--nosuch"):
         assert "before what" not in holdall.error("get", option, "x", "k", code=2), "it is a mistyped option"
     holdall("put", "--", "-k", "v")

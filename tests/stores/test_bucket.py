@@ -790,7 +790,7 @@ def test_a_credential_with_the_end_of_its_line_is_refused(monkeypatch: pytest.Mo
 
 
 def test_a_secret_of_google_that_is_no_file_is_not_shown() -> None:
-    with pytest.raises(InvalidArgumentError, match="there is no such file") as caught:
+    with pytest.raises(InvalidArgumentError, match="no file has this path") as caught:
         BucketStore("gs://bucket", secret="abc-secret")
     assert "abc-secret" not in str(caught.value)
 

@@ -84,7 +84,7 @@ def describe(error: BaseException) -> str:
         takes = any(each.param_type_name == "argument" for each in taken)
         option = str(getattr(error, "option_name", ""))
         if takes and type(error).__name__ == "NoSuchOption" and not option.startswith("--"):
-            text = f"{text.rstrip('.')}; write -- before what begins with - and is no option"
+            text = f"{text.rstrip('.')}; write -- before an argument that begins with -"
         elif taken and not takes and "unexpected extra argument" in text:
             text = f"{text.rstrip('.')}: it takes options only, such as {taken[0].opts[0]}"
         return f"{text} See {path} --help" if text.endswith("?") else f"{text.rstrip('.')}; see {path} --help"

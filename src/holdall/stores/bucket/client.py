@@ -283,7 +283,7 @@ def _config_of_google(options: Options, secret: str | None) -> dict[str, Any]:
             # It isn't shown, since it may be a secret.
             raise InvalidArgumentError(
                 "secret= of Google Cloud Storage must be the JSON of a service account's key, or the path of "
-                "its file, and there is no such file"
+                "its file; no file has this path"
             )
         config["service_account"] = secret
     return config
