@@ -195,6 +195,32 @@ def test_a_blob_here_and_a_folder_there_is_a_conflict(tmp_path: Path, bare: Path
         check(tmp_path / "two")
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_blob_is_merged_whole_and_under_its_key(tmp_path: Path, bare: Path, by_hand: bool) -> None:
+    """Git's own merge would make one text of both, and follow a file to its new name."""
+    lines = [b"%d\n" % number for number in range(100)]
+    with (
+        opened(tmp_path / "one", str(bare)) as one,
+        opened(tmp_path / "two", str(bare), pull_interval=None, push=None) as two,
+    ):
+        one.put_many({"both": b"".join(lines), "moved": b"".join(lines)})
+        two.sync()
+        if by_hand:
+            git(tmp_path / "two", "commit", "-q", "--allow-empty", "-m", "nothing")
+            git(tmp_path / "two", "merge", "-q", "--no-ff", "--allow-unrelated-histories", "HEAD~1")
+        ours = {"both": b"".join([*lines, b"ours\n"]), "moved": b"".join([*lines, b"ours\n"])}
+        two.put_many(ours)
+        one["both"] = b"".join([b"theirs\n", *lines])
+        one.move("moved", "there")
+        for key in sorted(ours):
+            with pytest.raises(ConcurrencyError) as caught:
+                two.sync()
+            assert repr(key) in str(caught.value)
+        two.sync(prefer="ours")
+        assert dict(one.items()) == dict(two.items()) == {**ours, "there": b"".join(lines)}
+        check(tmp_path / "two")
+
+
 def test_a_folder_becomes_a_blob(tmp_path: Path, bare: Path) -> None:
     with opened(tmp_path / "one", str(bare)) as one, opened(tmp_path / "two", str(bare)) as two:
         one.put_many({"a/b": b"1", "a/c/d": b"1", "e": b"1"})

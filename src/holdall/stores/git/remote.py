@@ -3,6 +3,11 @@
 New commits on both sides become one line of history: our commits are made again on top of theirs, as a
 rebase does, without touching a file that is the same on both. If a person has merged in between, it becomes
 a merge. Keys that changed on both sides stop that.
+
+Git's own merge (`git merge-tree --write-tree`) promises something else: it makes one file of the lines of
+two, and brings a change of a file that the other side renamed to the new name, which can be switched off
+since git 2.50 only. Nor does it let one side win key by key. To make 100 commits again among 5,000 files
+takes it five times as long, since each needs a process.
 """
 
 from __future__ import annotations
