@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 import stat
+import struct
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -13,6 +15,10 @@ from typing import BinaryIO
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
 _log = logging.getLogger("holdall")
+
+_ACL = "system.posix_acl_access"
+"""The access control list of a file. In its place the group bits of the mode are the most that it grants."""
+_has_acls = hasattr(os, "listxattr")
 
 _LONGEST = 4096
 """No system takes a longer path; Linux's PATH_MAX."""
@@ -82,16 +88,22 @@ def checked_text(text: str, what: str) -> None:
         raise InvalidArgumentError(f"{shown} can't be {what}: {why}")
 
 
-def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> int:
-    """Give a new file the permission bits of the one that it replaces, and its owner where it can.
+def keep_mode(fd: int, now: int, found: os.stat_result, path: str, most: int = 0o777) -> int:
+    """Give a new file the permission bits and the access control list of the one that it replaces, and its
+    owner where it can.
 
     Args:
         fd: The new file.
         now: Its bits.
         found: The old file.
+        path: Where the old file is.
         most: The bits that it may have at most.
+
+    Returns:
+        The bits that it has then.
     """
     mode = found.st_mode & 0o777 & most
+    group = 0o7
     ours = os.fstat(fd)
     if (ours.st_uid, ours.st_gid) != (found.st_uid, found.st_gid):
         try:
@@ -101,8 +113,36 @@ def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> in
                 os.fchown(fd, -1, found.st_gid)
             except OSError:
                 # Another group may do no more than everybody could.
-                mode = mode & 0o707 | (mode & 0o007) << 3 & mode
-    return set_mode(fd, now, mode)
+                group = mode & 0o007
+    if _has_acls and (acl := _find_acl(path)) is not None:
+        os.setxattr(fd, _ACL, _limit(acl, mode, group))
+        return mode
+    if _has_acls and _find_acl(fd) is not None:
+        os.removexattr(fd, _ACL)  # one that new files of this folder get
+        now = -1
+    return set_mode(fd, now, mode & (0o707 | group << 3))
+
+
+def _find_acl(file: int | str) -> bytes | None:
+    """Return the access control list of a file, open or at a path; None if it has none."""
+    follow = isinstance(file, int)
+    try:
+        # Of most files this finds nothing, which takes half the time of an error.
+        names = os.listxattr(file, follow_symlinks=follow)
+        return os.getxattr(file, _ACL, follow_symlinks=follow) if _ACL in names else None
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ENOTDIR):
+            raise
+        return None
+
+
+def _limit(acl: bytes, mode: int, group: int) -> bytes:
+    """Limit an access control list, as Linux has it, to permission bits and to those of the owning group."""
+    most = {0x01: mode >> 6, 0x04: group, 0x10: mode >> 3 & 7, 0x20: mode & 7}
+    entries = struct.iter_unpack("<HHI", acl[4:])
+    return acl[:4] + b"".join(
+        struct.pack("<HHI", tag, bits & most.get(tag, bits), who) for tag, bits, who in entries
+    )
 
 
 def set_mode(fd: int, now: int, mode: int) -> int:
@@ -142,7 +182,7 @@ def replacing(path: str) -> Generator[BinaryIO]:
     try:
         with open(fd, "wb") as file:
             if found is not None:
-                keep_mode(fd, 0o600, found)
+                keep_mode(fd, 0o600, found, target)
             yield file
         os.replace(draft, target)
     except BaseException:

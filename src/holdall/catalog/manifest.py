@@ -49,7 +49,7 @@ def exported_to(path: str | os.PathLike[str]) -> Generator[str]:
     try:
         with open(draft, "xb") as file, suppress(FileNotFoundError):
             # Made here, so that an error of the system comes before anything is written.
-            keep_mode(file.fileno(), -1, os.stat(path))
+            keep_mode(file.fileno(), -1, os.stat(path), os.path.realpath(path))
         yield draft
         os.replace(draft, path)
     except StoreError:

@@ -201,7 +201,7 @@ def write_file(
                 if found is None:
                     os.fchmod(handle, _new_mode(most))
                 else:
-                    keep_mode(handle, 0o600, found)
+                    keep_mode(handle, 0o600, found, path)
             os.replace(temporary, path)
         except BaseException as error:
             with suppress(OSError):

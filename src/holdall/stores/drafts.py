@@ -176,7 +176,7 @@ class Draft:
         if found is None:
             self._mode = set_mode(self._fd, self._mode, self._new_mode & self._most)
         else:
-            self._mode = keep_mode(self._fd, self._mode, found, self._most)
+            self._mode = keep_mode(self._fd, self._mode, found, self._root.base + self._path, self._most)
 
     def _put_in_place(
         self, expect: Expect, check: Check, stamp: int, alone: bool, root: int

@@ -70,13 +70,13 @@ class FilesystemStore(Store):
     devices aren't blobs: no call follows, reads, replaces or removes them, and a put at such a path raises
     `KeyConflictError`. Empty folders are ignored.
 
-    A put writes a temporary file in the folder of its target and renames it; on Linux that of a new blob gets
-    its name once it is whole. It keeps the permission bits of the file that it replaces, and its owner and
-    group where the system lets it; a new file follows the umask. Puts and deletes take a shared lock on the
-    store's folder while they rename, and compare-and-swap takes an exclusive one, so it is atomic among all
-    processes that write through holdall; other programs ignore the lock. A file that the system moves or
-    links only to where nothing is needs no lock. Locks use flock(2), and a writer waits for one for at most
-    60 seconds.
+    A put writes a temporary file in the folder of its target and renames it; on Linux that of a new blob
+    gets its name once it is whole. It keeps the permission bits and the POSIX access control list of the
+    file that it replaces, and its owner and group where the system lets it; a new file follows the umask.
+    Puts and deletes take a shared lock on the store's folder while they rename, and compare-and-swap takes
+    an exclusive one, so it is atomic among all processes that write through holdall; other programs ignore
+    the lock. A file that the system moves or links only to where nothing is needs no lock. Locks use
+    flock(2), and a writer waits for one for at most 60 seconds.
 
     The ETag is the time of the last change, which holdall sets to the nanosecond, and the size.
 

@@ -72,7 +72,7 @@ def put_short(
             stamp = (time_ns() & ~1023) | (next(ticks) & 1023)
             os.utime(fd, ns=(stamp, stamp))
             if old is not None:
-                keep_mode(fd, 0o600, old, most)
+                keep_mode(fd, 0o600, old, lock.start + path, most)
             written, fd = fd, -1  # an interrupt comes after a call, so not before the next one
             # Some network file systems say only now that it could not be written.
             os.close(written)

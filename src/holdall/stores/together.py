@@ -142,7 +142,7 @@ def _make(
             stamp = (time_ns() & ~1023) | (next(ticks) & 1023)
             os.utime(fd, ns=(stamp, stamp))
             if old is not None:
-                keep_mode(fd, 0o600, old)
+                keep_mode(fd, 0o600, old, lock.start + path)
             written, fd = fd, -1
             os.close(written)
             info = Info(key, size, stamp << 48 | size, stamp / 1e9)

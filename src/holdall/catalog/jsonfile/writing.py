@@ -255,7 +255,7 @@ class JournalWriter:
                 made.extend(map(partial(os.open, draft, NEW), (0o666 if old is None else 0o600,)))
                 write_at(made[0], data, 0)
                 if old is not None:
-                    keep_mode(made[0], 0o600, old)
+                    keep_mode(made[0], 0o600, old, like or path)
                 os.fsync(made[0])
                 os.replace(draft, path)
             except BaseException:

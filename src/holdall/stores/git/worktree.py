@@ -142,7 +142,7 @@ class WorkTree:
             there = place.look()
             if there is not None and _is_draft(there, draft):
                 return there
-            _set_rights(draft, there, bool(change.mode & 0o111))
+            _set_rights(draft, there, f"{self._top}/{place.path}", bool(change.mode & 0o111))
             try:
                 os.rename(draft.path, place.name, dst_dir_fd=place.folder)
             except IsADirectoryError:
@@ -184,13 +184,13 @@ def _look(name: str, folder: int | None = None) -> os.stat_result | None:
         raise
 
 
-def _set_rights(draft: Draft, there: os.stat_result | None, runs: bool) -> None:
-    """Give a draft the permission bits, owner and group of the file that is there, or bits of its own."""
+def _set_rights(draft: Draft, there: os.stat_result | None, path: str, runs: bool) -> None:
+    """Give a draft the rights of the file that is there, at a path, or bits of its own."""
     fd = os.open(draft.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         now, bits = -1, draft.bits
         if there is not None and stat.S_ISREG(there.st_mode):
-            now = bits = keep_mode(fd, now, there)
+            now = bits = keep_mode(fd, now, there, path)
         if runs and not bits & 0o111:
             bits |= (bits & 0o444) >> 2
         set_mode(fd, now, bits)

@@ -230,7 +230,7 @@ class Writer:
                     view = files.refresh(locked=True)
                     continue
                 if view.archive is not None:
-                    keep_mode(fd, mode, os.fstat(view.archive.fd))
+                    keep_mode(fd, mode, os.fstat(view.archive.fd), files.path)
                 os.replace(files.temporary, files.path)
             except BaseException:
                 # It is gone where an interrupt came just after it took the place of the archive.
