@@ -396,6 +396,15 @@ class Store(MutableMapping[str, bytes]):
                     return moved
                 expect = moved.etag if Can.SWAP in self.can else ANY
 
+    def _move_many(self, moves: Mapping[str, str]) -> bool:
+        """Move blobs from keys to others, all in one step or none, where the medium can: return whether it
+        was done. What is at a target is replaced. No source is a target too.
+
+        Raises:
+            BlobNotFoundError: A source is missing.
+        """
+        return False
+
     def _open_read(self, key: str) -> BinaryIO:
         return cast(BinaryIO, BlobFile(BlobReader(self, key), CHUNK))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
@@ -15,11 +18,13 @@ import pytest
 from fsspec.callbacks import Callback
 
 from holdall import (
+    BlobNotFoundError,
     Can,
     ConcurrencyError,
     Info,
     InvalidArgumentError,
     InvalidKeyError,
+    KeyConflictError,
     MemoryStore,
     StoreUnavailableError,
     UnsupportedOperation,
@@ -27,7 +32,8 @@ from holdall import (
 from holdall.blob import ATOMIC
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.layers.layer import Transparent
-from holdall.store import Expect
+from holdall.store import Expect, Piece
+from holdall.stores.git import GitStore
 from holdall.testing import Limited, Slow
 
 FILES = {
@@ -269,6 +275,83 @@ def test_what_changed_while_its_folder_moved_is_not_deleted(can: Can) -> None:
         fs.mv("d", "e", recursive=True)
     moved = {"e/a": b"1", "e/put": b"2", "e/deleted": b"3", "e/z": b"4"}
     assert dict(store.items()) == {"d/put": b"newer", **moved}
+
+
+def subjects(store: GitStore) -> list[str]:
+    return [revision.message.partition("\n")[0] for revision in store.history()]
+
+
+def test_a_folder_in_git_moves_by_one_commit(tmp_path: Path) -> None:
+    with GitStore(tmp_path, author="A <a@x>") as store:
+        store.put_many({"p/d/a": b"1", "p/d/s/b": b"2\r\n", "p/e/a": b"old"})
+        fs = HoldallFileSystem(store)
+        fs.mkdir("p/d/empty")
+        HoldallFileSystem(store / "p/").mv("d/", "e/", recursive=True)
+        assert dict(store.items()) == {"p/e/a": b"1", "p/e/s/b": b"2\r\n"}
+        fs.mv("p/e", "q", recursive=True)
+        fs.mv(["q/a", "q/s/b"], ["x", "y"])
+        assert dict(store.items()) == {"x": b"1", "y": b"2\r\n"}
+        # The rules of a folder go with it.
+        store.put_many({"d/.gitattributes": b"* text\n", "d/a": b"1\r\n"})
+        fs.mv("d", "e", recursive=True)
+        assert (store["e/a"], store.at("HEAD")["e/a"]) == (b"1\r\n", b"1\n")
+        moves = ["Move 2 blobs"] * 4
+        assert subjects(store) == [moves[0], "Add 2 blobs", *moves[1:], "Add 3 blobs"]
+        assert store.history("x")[0].message == "Move 2 blobs\n\nMove q/a to x\nMove q/s/b to y"
+        assert (
+            subprocess.run(
+                ["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True
+            ).stdout
+            == b""
+        )
+
+
+def test_a_folder_with_folders_that_were_made_moves_whole(tmp_path: Path) -> None:
+    with GitStore(tmp_path, author="A <a@x>") as store:
+        store["d/a"] = b"1"
+        fs = HoldallFileSystem(store)
+        fs.mkdir("d/empty")
+        fs.mv("d", "e", recursive=True)
+        assert (fs.find("e", withdirs=True), fs.exists("d")) == (["e", "e/a", "e/empty"], False)
+
+
+class ChangesOnceRead(GitStore):
+    """A store in which others change a blob once it was read to be moved."""
+
+    change: Any = None
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        read = super()._read(key, start, stop)
+        if key == "d/b" and (change := self.change) is not None:
+            self.change = None
+            change()
+        return read
+
+
+def test_a_folder_in_git_moves_as_others_have_left_it(tmp_path: Path) -> None:
+    with ChangesOnceRead(tmp_path, author="A <a@x>") as store, GitStore(tmp_path, author="B <b@x>") as other:
+        fs = HoldallFileSystem(store)
+        old = {"d/a": b"1", "d/b": b"2", "d/c": b"3"}
+        store.put_many(old)
+        store.change = lambda: other.put("d/b", b"newer")
+        fs.mv("d", "e", recursive=True)
+        assert dict(store.items()) == {"e/a": b"1", "e/b": b"newer", "e/c": b"3"}
+        assert subjects(store)[:2] == ["Move 3 blobs", "Update d/b"]
+        store.put_many(old)
+        store.delete_many([*store.iterate_keys("e/")])
+        store.change = lambda: other.delete("d/b")
+        with pytest.raises(BlobNotFoundError) as caught:
+            fs.mv("d", "e", recursive=True)
+        assert caught.value.key == "d/b"
+        assert dict(store.items()) == {"d/a": b"1", "d/c": b"3"}
+        (tmp_path / "f").mkdir()
+        (tmp_path / "f" / "c").write_bytes(b"somebody's")
+        with pytest.raises(KeyConflictError, match="doesn't track"):
+            fs.mv("d", "f", recursive=True)
+        assert dict(store.items()) == {"d/a": b"1", "d/c": b"3"}
+        with pytest.raises(InvalidKeyError):
+            fs.mv("d", "e//f", recursive=True)
+        assert [name for name in os.listdir(tmp_path / ".git/holdall") if name.startswith("draft")] == []
 
 
 def test_an_interrupted_move_loses_nothing() -> None:

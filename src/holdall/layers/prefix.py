@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -189,6 +189,11 @@ class PrefixStore(Transparent):
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         return self._strip(self._store._move(self._prefix + source, self._prefix + target, expect))
+
+    def _move_many(self, moves: Mapping[str, str]) -> bool:
+        with self._own_keys():
+            below = {self._prefix + source: self._prefix + target for source, target in moves.items()}
+            return self._store._move_many(below)
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         return self._store._open_write(self._prefix + key, expect, attributes)

@@ -107,12 +107,24 @@ class Copying(Contents):
         self.store._need(Can.DELETE, "move")  # or there would be two of each
         # Noted before the copies, so that a version that wasn't copied has another one.
         etags = dict(zip(sources, await asyncio.gather(*map(self._etag, sources)), strict=True))
+        moves = dict(zip(sources, targets, strict=True))
+        if await self._move_together({key: moves[key] for key, etag in etags.items() if etag is not None}):
+            made = [moves[key] for key, etag in etags.items() if etag is None]
+            await asyncio.gather(*(self._makedirs(folder, exist_ok=True) for folder in made))
+            self._folders.difference_update(sources)
+            return
         # Where one can't be copied, all stay.
         await self._copy(sources, targets, on_error="raise")
         await self._remove_copied(etags)
 
     async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
         await self._aio.move(self._key(path1), self._key(path2))
+
+    @part
+    async def _move_together(self, moves: dict[str, str]) -> bool:
+        """Move files in one step, if the store can; return whether it was done."""
+        checked = {source: self.store._checked(target) for source, target in moves.items()}
+        return await self._aio.run(self.store._move_many, checked)
 
     async def _etag(self, key: str) -> str | None:
         """Return the ETag of a file; None if nothing but maybe a folder is there."""

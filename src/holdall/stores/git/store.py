@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from holdall.arguments import check_choice
 from holdall.blob import ATOMIC, check_expected
@@ -175,11 +175,7 @@ class GitStore(WorkTreeStore):
                     self._repository.drafts.drop(drafts[key])
                 drafts[key] = draft
                 order.append(key)
-            if any(key.endswith(".gitattributes") for key in drafts):
-                paths = {key: self._path_of(key) for key in drafts}
-                with typed("write"):
-                    made = convert_together(self._repository, {paths[key]: drafts[key] for key in drafts})
-                drafts = {key: made[path] for key, path in paths.items()}
+            drafts = self._converted(drafts)
             infos = self._commit([(key, draft, ANY) for key, draft in drafts.items()]) if drafts else []
         finally:
             for draft in drafts.values():
@@ -196,20 +192,35 @@ class GitStore(WorkTreeStore):
     def _clear(self) -> None:
         self._delete_many(list(self._keys("", "")))
 
-    @typed("write")
     def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._move_together({source: target}, expect)[0]
+
+    def _move_many(self, moves: Mapping[str, str]) -> bool:
+        self._move_together(moves, ANY)
+        return True
+
+    @typed("write")
+    def _move_together(self, moves: Mapping[str, str], expect: Expect) -> list[Info]:
+        message = _message([f"Move {source} to {target}" for source, target in moves.items()])
         while True:
-            info, pieces = self._read(source, 0, None)
-            draft = self._draft(target, pieces)
+            drafts: dict[str, Draft] = {}
+            etags: dict[str, Expect] = {}
             try:
-                steps = [(target, draft, expect), (source, None, info.etag)]
-                return self._commit(steps, f"Move {source} to {target}")[0]
+                for source, target in moves.items():
+                    info, pieces = self._read(source, 0, None)
+                    etags[source] = info.etag
+                    with naming(target):
+                        drafts[target] = self._draft(target, pieces, learn=not drafts)
+                drafts = self._converted(drafts)
+                put = [(target, draft, expect) for target, draft in drafts.items()]
+                return self._commit([*put, *((key, None, etag) for key, etag in etags.items())], message)
             except ConcurrencyError as error:
-                if error.key != source:
+                if error.key not in moves:
                     raise
                 # It changed since it was read: move the newer bytes.
             finally:
-                self._repository.drafts.drop(draft)
+                for draft in drafts.values():
+                    self._repository.drafts.drop(draft)
 
     @typed("write")
     def _draft(self, key: str, body: Body, learn: bool = True) -> Draft:
@@ -224,6 +235,15 @@ class GitStore(WorkTreeStore):
                 "`git add --force` it"
             )
         return repository.drafts.make(body, path)
+
+    @typed("write")
+    def _converted(self, drafts: dict[str, Draft]) -> dict[str, Draft]:
+        """Return drafts as the files of attributes among them, if any, want them."""
+        if not any(key.endswith(".gitattributes") for key in drafts):
+            return drafts
+        paths = {key: self._path_of(key) for key in drafts}
+        made = convert_together(self._repository, {paths[key]: draft for key, draft in drafts.items()})
+        return {key: made[path] for key, path in paths.items()}
 
     @typed("write")
     def _commit(
@@ -402,6 +422,8 @@ def _message(lines: Sequence[str]) -> str:
     shown = list(lines[:100])
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
-    verbs = {word: sum(line.startswith(word) for line in lines) for word in ("Add", "Update", "Delete")}
+    verbs = {
+        word: sum(line.startswith(word) for line in lines) for word in ("Add", "Update", "Delete", "Move")
+    }
     head = " and ".join(f"{word} {count}" for word, count in verbs.items() if count)
     return f"{head} blobs\n\n" + "\n".join(shown)
