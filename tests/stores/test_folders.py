@@ -540,6 +540,23 @@ def test_coarse_times_lose_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert FilesystemStore(tmp_path)["n"] == b"0080"
 
 
+def test_times_of_ntfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.utime
+
+    def utime(path: object, times: object = None, *, ns: tuple[int, int], **options: object) -> None:
+        kept = [stamp // 100 * 100 for stamp in ns]
+        real(path, ns=tuple(kept), **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "utime", utime)
+    now = 1_800_000_000_123_456_000
+    monkeypatch.setattr("holdall.stores.root.new_stamp", lambda: now)
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"at a time that NTFS keeps, too"
+    for number in range(20):
+        assert store.put("a", b"%d" % number) == store.info("a")
+        assert store.put(f"new/{number}", b"1") == store.info(f"new/{number}")
+
+
 def test_times_that_no_datetime_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FilesystemStore(tmp_path)
     real = os.stat

@@ -149,5 +149,7 @@ class Root:
             self.coarse = True
         elif self.coarse is None:
             self.coarse = False
-        self.exact = kept == stamp and not self.coarse
+        # A time without a part of a microsecond is the same where times are kept to 100 ns, as by NTFS.
+        if kept != stamp or stamp % 1000:
+            self.exact = kept == stamp and not self.coarse
         return kept
