@@ -51,6 +51,36 @@ class TestFoldedFilesystem(Again):
         return _Folded(place / "store")
 
 
+def test_a_disk_blind_to_case_whose_files_have_a_number_for_each_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As exFAT with FUSE."""
+    made = _Folded(tmp_path)
+    made.update({"a": b"1", "Key": b"2"})
+    real = os.lstat
+
+    def lstat(path: str, **options: Any) -> os.stat_result:
+        folder, name = os.path.split(path)
+        for each in os.listdir(folder):
+            if each.lower() == name.lower():
+                found = list(real(f"{folder}/{each}"))
+                found[stat.ST_INO] += each != name
+                return os.stat_result(found)
+        return real(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", lstat)
+        store = FilesystemStore(tmp_path)
+    assert dict(store.items()) == {"a": b"1", "Key": b"2"}
+    assert "key" not in store
+
+
+def test_names_that_differ_by_case_only_are_of_a_disk_that_tells_them_apart(tmp_path: Path) -> None:
+    for name in ("a", "A"):
+        (tmp_path / name).write_text(name)
+    assert dict(FilesystemStore(tmp_path).items()) == {"a": b"a", "A": b"A"}
+
+
 def _no(_: str) -> bool:
     return False
 

@@ -593,10 +593,8 @@ def _blind(base: str) -> bool | None:
             for entry in entries:
                 swapped = entry.name.swapcase()
                 if swapped != entry.name and swapped.swapcase() == entry.name:
-                    try:
-                        return os.path.samestat(os.lstat(base + swapped), entry.stat(follow_symlinks=False))
-                    except OSError:
-                        return False
+                    # Not by what stat(2) says: with FUSE, a file may have another number under each name.
+                    return os.path.lexists(base + swapped) and swapped not in os.listdir(base)
     except OSError:
         return None
     return None
