@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, cast
 
-from holdall.blob import ABSENT, ANY, Expect, check_expected
+from holdall.blob import ABSENT, ANY, Expect
 from holdall.catalog.backend import MetadataBackend, Transaction
-from holdall.catalog.entry import Entry, entry_of, etag_of
+from holdall.catalog.entry import Entry, check_row, entry_of
 from holdall.catalog.names import Lease, check_unprotected, not_found
 from holdall.catalog.row import Alias, Row
 from holdall.catalog.row import Lease as LeaseRow
@@ -30,8 +30,7 @@ def update(backend: MetadataBackend, key: str, metadata: dict[str, Any], expect:
 
     def act(tx: Transaction) -> bool:
         row = tx.row(key)
-        if expect is not ANY:
-            check_expected(None if row is None else etag_of(row.sequence), expect, key)
+        check_row(row, expect, key)
         if row is None:
             return False
         merged = {**row.metadata, **metadata}
@@ -56,8 +55,7 @@ def delete(backend: MetadataBackend, key: str, version: int | None, expect: Expe
 
     def act(tx: Transaction) -> bool:
         row = tx.row(key, version)
-        if expect is not ANY:
-            check_expected(None if row is None else etag_of(row.sequence), expect, key)
+        check_row(row, expect, key)
         if row is None:
             return False
         check_unprotected(tx, key, version)
@@ -144,8 +142,7 @@ def restore(writer: Writer, backend: MetadataBackend, key: str, version: int, ex
     def act(tx: Transaction) -> Row:
         newest = tx.row(key)
         row = tx.row(key, version)
-        if expect is not ANY:
-            check_expected(None if newest is None else etag_of(newest.sequence), expect, key)
+        check_row(newest, expect, key)
         if row is None or newest is None:
             raise not_found(key, version)
         if row.version == newest.version:
@@ -164,8 +161,7 @@ def set_alias(backend: MetadataBackend, name: str, key: str, version: int | None
     def act(tx: Transaction) -> Row:
         if expect is not ANY:
             old = tx.alias(name)
-            points_at = None if old is None else tx.row(old.key, old.version)
-            check_expected(None if points_at is None else etag_of(points_at.sequence), expect, name)
+            check_row(None if old is None else tx.row(old.key, old.version), expect, name)
         row = tx.row(key, version)
         if row is None:
             raise not_found(key, version)

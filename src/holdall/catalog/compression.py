@@ -93,7 +93,7 @@ class Compression:
 
     >>> compression = Compression("gzip", 6)
     >>> codec, size, pieces = compression.pack([b"all is well\\n" * 1000])
-    >>> codec, size < 300, compression.unpack(codec, b"".join(pieces)) == b"all is well\\n" * 1000
+    >>> codec, size < 300, unpack(codec, b"".join(pieces)) == b"all is well\\n" * 1000
     ('gzip', True, True)
     """
 
@@ -143,19 +143,6 @@ class Compression:
         sample = memoryview(plain)[start : start + _SAMPLE]
         return len(codec.compress(sample, codec.quick)) < _WORTH * len(sample)
 
-    def unpack(self, codec: str, data: Buffer) -> Buffer:
-        """Return the plain bytes of what any `Compression` packed; an empty codec packed nothing.
-
-        The memory that this takes grows with what is decompressed, frame by frame, never by what a size
-        claims.
-
-        Raises:
-            IntegrityError: The bytes were cut off or changed, or another program compressed them.
-            MissingDependencyError: The package of the codec isn't installed.
-            InvalidArgumentError: The codec is unknown.
-        """
-        return unpack(codec, data)
-
 
 def end_of(codec: str) -> str:
     """Return what the name of a file ends with if a codec compressed it as a whole.
@@ -167,7 +154,15 @@ def end_of(codec: str) -> str:
 
 
 def unpack(codec: str, data: Buffer) -> Buffer:
-    """Return the plain bytes; see `Compression.unpack`."""
+    """Return the plain bytes of what any `Compression` packed; an empty codec packed nothing.
+
+    The memory that this takes grows with what is decompressed, frame by frame, never by what a size claims.
+
+    Raises:
+        IntegrityError: The bytes were cut off or changed, or another program compressed them.
+        MissingDependencyError: The package of the codec isn't installed.
+        InvalidArgumentError: The codec is unknown.
+    """
     if not codec:
         return data
     check_choice(codec, "codec", NAMES)

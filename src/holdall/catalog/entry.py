@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
+from holdall.blob import ANY, Expect, check_expected
 from holdall.catalog.row import Row
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,6 +122,12 @@ def moment(micros: int) -> datetime:
 def etag_of(sequence: int) -> str:
     """Return the ETag of a row by its number."""
     return f"{sequence:x}"
+
+
+def check_row(row: Row | None, expect: Expect, key: str) -> None:
+    """Check the row that is there, or None, against what the caller expects; see `check_expected`."""
+    if expect is not ANY:
+        check_expected(None if row is None else etag_of(row.sequence), expect, key)
 
 
 _ATTRIBUTES: Final[dict[str, Callable[[Row], Any]]] = {

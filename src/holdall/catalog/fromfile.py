@@ -91,7 +91,7 @@ def opened(source: Source) -> Generator[FileContent]:
             file, name = _check_source(source), "the file"
             seeks = file.seekable() if hasattr(file, "seekable") else False
         if not seeks:
-            file = stack.enter_context(_spool(file, name))
+            file = _spool(file, name, stack)
         yield FileContent(file, name)
 
 
@@ -122,19 +122,15 @@ def _check_source(source: Any) -> IO[bytes]:
     return source
 
 
-def _spool(file: IO[bytes], name: str) -> Any:
+def _spool(file: IO[bytes], name: str, stack: ExitStack) -> Any:
     """Return a copy in a temporary file of what can be read only once."""
-    copy = SpooledTemporaryFile(_IN_MEMORY, prefix="holdall-")  # noqa: SIM115
+    copy = stack.enter_context(SpooledTemporaryFile(_IN_MEMORY, prefix="holdall-"))  # noqa: SIM115
     try:
         while piece := _read(file, CHUNK, name):
             copy.write(piece)
         copy.seek(0)
     except OSError as error:
-        copy.close()
         raise _unreadable(name, error) from error
-    except BaseException:
-        copy.close()
-        raise
     return copy
 
 

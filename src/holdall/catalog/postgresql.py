@@ -228,17 +228,23 @@ class PostgresqlBackend(SqlReads):
         if self._state or self._look():
             return
 
-        def make(session: Session) -> None:
+        asks = b"SELECT 1 FROM pg_namespace WHERE nspname = %s"
+        there = self._source.run(lambda session: session.one(asks, (self._schema,)))
+        schema = () if there else (f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"',)
+        self._define(*schema, *(each.format(self._tables) for each in _SCHEMA))
+        self._state = "made"
+
+    def _define(self, *statements: str) -> None:
+        """Run statements that make or drop something, in one transaction."""
+
+        def define(session: Session) -> None:
             self._enter(session)
             session.simple(b"SET LOCAL client_min_messages = warning")
-            if session.one(b"SELECT 1 FROM pg_namespace WHERE nspname = %s", (self._schema,)) is None:
-                session.simple(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'.encode())
-            for statement in _SCHEMA:
-                session.simple(statement.format(self._tables).encode())
+            for statement in statements:
+                session.simple(statement.encode())
             session.simple(b"COMMIT")
 
-        self._source.run(make, write=True)
-        self._state = "made"
+        self._source.run(define, write=True)
 
     def _enter(self, session: Session) -> None:
         """Begin a transaction when it is its turn."""
@@ -355,7 +361,7 @@ class PostgresqlBackend(SqlReads):
         name = _index_of(path)
         listed = ", ".join(columns).replace("%%", "%")
         comment = json.dumps(path).replace("\\", "\\\\").replace("'", "''")
-        self._change(
+        self._change_indexes(
             f"CREATE INDEX IF NOT EXISTS {name} ON {self._tables}entries ({listed})",
             f"COMMENT ON INDEX \"{self._schema}\".{name} IS E'{comment}'",
             # What the planner knows of an expression comes from here.
@@ -363,20 +369,12 @@ class PostgresqlBackend(SqlReads):
         )
 
     def drop_index(self, path: Path) -> None:
-        self._change(f'DROP INDEX IF EXISTS "{self._schema}".{_index_of(path)}')
+        self._change_indexes(f'DROP INDEX IF EXISTS "{self._schema}".{_index_of(path)}')
 
-    def _change(self, *statements: str) -> None:
+    def _change_indexes(self, *statements: str) -> None:
         self._check_open()
         self._make()
-
-        def change(session: Session) -> None:
-            self._enter(session)
-            session.simple(b"SET LOCAL client_min_messages = warning")
-            for statement in statements:
-                session.simple(statement.encode())
-            session.simple(b"COMMIT")
-
-        self._source.run(change, write=True)
+        self._define(*statements)
         self._declared = 0.0, frozenset()
 
     def indexes(self) -> list[Path]:

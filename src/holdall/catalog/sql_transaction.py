@@ -122,6 +122,8 @@ class SqlTransaction(Transaction):
 
     __slots__ = ("_kept", "_run", "given")
     counter = COUNTER
+    by_number = f"{GET_BLOB} b.number = ?"
+    by_digest = f"{GET_BLOB} b.digest = ? AND b.until = 0 ORDER BY b.number LIMIT 1"
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
@@ -168,15 +170,15 @@ class SqlTransaction(Transaction):
         self.given = max(self.given, above) + 1
         return self.given
 
-    def _blob(self, where: str, value: object) -> Blob | None:
-        found = self._run(GET_BLOB + where, (value,)).fetchone()
+    def _blob(self, sql: str, value: object) -> Blob | None:
+        found = self._run(sql, (value,)).fetchone()
         return None if found is None else blob_of_row(found)
 
     def blob(self, number: int) -> Blob | None:
-        return self._blob("b.number = ?", number)
+        return self._blob(self.by_number, number)
 
     def blob_of(self, digest: str) -> Blob | None:
-        return self._blob("b.digest = ? AND b.until = 0 ORDER BY b.number LIMIT 1", digest)
+        return self._blob(self.by_digest, digest)
 
     def put_blob(self, blob: Blob) -> None:
         data = blob.data

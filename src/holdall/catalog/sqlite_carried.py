@@ -10,14 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdall.catalog.row import Blob, Row, Small
-from holdall.catalog.sql_transaction import (
-    COLUMNS,
-    SqlTransaction,
-    blob_of_row,
-    encode,
-    make_blob,
-    row_of,
-)
+from holdall.catalog.sql_transaction import COLUMNS, SqlTransaction, encode, make_blob, row_of
 
 _ENTRIES, _BLOBS = "holdall_catalog_v1_entries", "holdall_catalog_v1_blobs"
 _OF_BLOB: Final = "number, digest, size, crc, extension, type, format, codec, library, until, data"
@@ -131,21 +124,11 @@ class SqliteTransaction(SqlTransaction):
     """A transaction in SQLite, where rows may carry the bytes of their objects."""
 
     __slots__ = ()
-    counter = f"({LARGEST})"
+    counter, by_number, by_digest = f"({LARGEST})", _BY_NUMBER, _BY_DIGEST
 
     def _detach(self, where: str, *values: object) -> None:
         if self._run(_DETACH + where, values).rowcount > 0:
             self._run(_DETACHED + where, values)
-
-    def _any_blob(self, sql: str, value: object) -> Blob | None:
-        found = self._run(sql, (value,)).fetchone()
-        return None if found is None else blob_of_row(found)
-
-    def blob(self, number: int) -> Blob | None:
-        return self._any_blob(_BY_NUMBER, number)
-
-    def blob_of(self, digest: str) -> Blob | None:
-        return self._any_blob(_BY_DIGEST, digest)
 
     def put_row(self, row: Row) -> None:
         # With the blob that it carries the row stays as it is; others that name it share it from now on.

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from holdall.blob import ABSENT, ANY, Expect, Piece, check_expected
+from holdall.blob import ABSENT, ANY, Expect, Piece
 from holdall.catalog.b2nd import Frame
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.blobs import BlobBackend, is_there
 from holdall.catalog.content import Content
-from holdall.catalog.entry import Entry, Stored, etag_of
+from holdall.catalog.entry import Entry, Stored, check_row, etag_of
 from holdall.catalog.names import protected_versions
 from holdall.catalog.row import Blob, Row, Small
 from holdall.catalog.storage import take_storage
@@ -142,10 +142,9 @@ class Writer:
             BlobNotFoundError: An input isn't in the catalogue. None is put.
         """
         for each in puts:
-            if each.data is None:
-                self._draw_small(each)
-            elif not each.drawn:
-                each.size, each.crc, each.drawn = len(each.data), zlib.crc32(each.data), True
+            data = each.data = self.small_bytes(each.content) if each.data is None else each.data
+            if data is not None:
+                each.size, each.crc, each.drawn = len(data), zlib.crc32(data), True
         for _ in range(_TRIES):
             outside = [each for each in puts if each.data is None]
             if outside:
@@ -163,11 +162,6 @@ class Writer:
             "grace running in a loop?"
         )
 
-    def _draw_small(self, put: Put) -> None:
-        put.data = data = self.small_bytes(put.content)
-        if data is not None:
-            put.size, put.crc, put.drawn = len(data), zlib.crc32(data), True
-
     def _check_early(self, puts: Sequence[Put]) -> None:
         """Refuse what the commit would refuse, before any bytes are written."""
         if not self._knows_storage:
@@ -175,8 +169,7 @@ class Writer:
             self._knows_storage = True
         for put in puts:
             if put.expect is not ANY:
-                row = self._backend.row(put.key)
-                check_expected(None if row is None else etag_of(row.sequence), put.expect, put.key)
+                check_row(self._backend.row(put.key), put.expect, put.key)
 
     def _write_blobs(self, puts: Sequence[Put]) -> None:
         found = self._backend.transact(lambda tx: self._reserve(tx, puts, frozenset()))
@@ -285,8 +278,7 @@ class Writer:
 
     def _commit_one(self, tx: Transaction, put: Put, now: int) -> Stored:
         old = tx.row(put.key)
-        if put.expect is not ANY:
-            check_expected(None if old is None else etag_of(old.sequence), put.expect, put.key)
+        check_row(old, put.expect, put.key)
         inputs = tuple(_input_of(tx, each) for each in put.inputs)
         sequence = tx.next_number()
         blob, shared = self._settle(tx, put, sequence)

@@ -105,11 +105,7 @@ class JsonBackend(MetadataBackend):
             given, self._number = self._number, transaction.number
         if transaction.changes or transaction.number > max(given, view.tables.number):
             line = f'{{"number":{transaction.number},"changes":[{",".join(transaction.changes)}]}}'
-            self._writer.append(
-                view,
-                line.encode(),
-                lambda start, line, check: self._advance(view, transaction, start, line, check),
-            )
+            self._writer.append(view, line.encode(), partial(self._advance, view, transaction))
             self._writer.fold_if_grown(view)
         return result
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from sys import intern
 from typing import Any, Final, NamedTuple, cast
 
 from holdall.catalog.jsonfile.state import Tables
@@ -197,9 +198,6 @@ _BLOB_KINDS: Final = (int, str, int, int, str, str, str, str, str, bool)
 
 def _read_tables(parts: dict[str, Any], place: list[str]) -> Tables:
     tables = Tables()
-    # The same digests, types and formats come again and again.
-    shared: dict[Any, Any] = {}
-    share = shared.setdefault
 
     def each(name: str) -> Iterator[tuple[str, Any]]:
         for key, value in parts[name].items():
@@ -207,16 +205,16 @@ def _read_tables(parts: dict[str, Any], place: list[str]) -> Tables:
             yield key, value
 
     for key, fields in each("entries"):
-        row = _read_row(key, fields, share)
+        row = _read_row(key, fields)
         tables.put_row(row)
-        _read_its_blob(tables, row, fields, share)
+        _read_its_blob(tables, row, fields)
     for at, fields in enumerate(parts["earlier_versions"]):
         place[0] = f"number {at} of 'earlier_versions'"
-        row = _read_row(fields["key"], fields, share)
+        row = _read_row(fields["key"], fields)
         tables.put_earlier(row)
-        _read_its_blob(tables, row, fields, share)
+        _read_its_blob(tables, row, fields)
     for number, fields in each("other_blobs"):
-        tables.put_blob(_read_blob(int(number), fields, share))
+        tables.put_blob(_read_blob(int(number), fields))
     for number, since in each("suspected_blobs"):
         tables.suspect(int(number), _micros(since))
     for name, fields in each("aliases"):
@@ -235,14 +233,12 @@ def _read_tables(parts: dict[str, Any], place: list[str]) -> Tables:
     return tables
 
 
-def _read_row(key: str, fields: dict[str, Any], share: Callable[[Any, Any], Any]) -> Row:
-    digest, kind, form = fields["digest"], fields["type"], fields["format"]
-    codec, library = fields["codec"], fields["library"]
+def _read_row(key: str, fields: dict[str, Any]) -> Row:
+    digest, kind, form, codec, library = _read_strings(fields)
     inputs = fields.get("inputs")
     row = Row(
-        key, fields["version"], fields["sequence"], fields["blob"], share(digest, digest), fields["size"],
-        share(kind, kind), share(form, form), share(codec, codec), share(library, library),
-        _micros(fields["created"]), _micros(fields["updated"]), fields["metadata"],
+        key, fields["version"], fields["sequence"], fields["blob"], digest, fields["size"], kind, form, codec,
+        library, _micros(fields["created"]), _micros(fields["updated"]), fields["metadata"],
         tuple((name, number, made) for name, number, made in inputs) if inputs else (),
     )  # fmt: skip
     _check(
@@ -257,28 +253,32 @@ def _read_row(key: str, fields: dict[str, Any], share: Callable[[Any, Any], Any]
     return row
 
 
-def _read_its_blob(
-    tables: Tables, row: Row, fields: dict[str, Any], share: Callable[[Any, Any], Any]
-) -> None:
+def _read_strings(fields: dict[str, Any]) -> Iterator[str]:
+    """Return what an entry and its blob both say, as one str each: the same come again and again."""
+    return map(
+        intern, (fields["digest"], fields["type"], fields["format"], fields["codec"], fields["library"])
+    )
+
+
+def _read_its_blob(tables: Tables, row: Row, fields: dict[str, Any]) -> None:
     """Take in the blob that an entry has with it, if it has one."""
     if "crc" in fields:
         crc, extension = fields["crc"], fields["extension"]
         _check((crc, extension), (int, str))
         blob = Blob(
-            row.blob, row.digest, row.size, crc, share(extension, extension), row.type, row.format, row.codec,
+            row.blob, row.digest, row.size, crc, intern(extension), row.type, row.format, row.codec,
             row.library,
         )  # fmt: skip
         tables.put_blob(blob)
 
 
-def _read_blob(number: int, fields: dict[str, Any], share: Callable[[Any, Any], Any]) -> Blob:
-    digest, extension, kind, form = fields["digest"], fields["extension"], fields["type"], fields["format"]
-    codec, library, data = fields["codec"], fields["library"], fields.get("data")
-    until = fields.get("until", 0)
+def _read_blob(number: int, fields: dict[str, Any]) -> Blob:
+    digest, kind, form, codec, library = _read_strings(fields)
+    extension, data, until = intern(fields["extension"]), fields.get("data"), fields.get("until", 0)
     blob = Blob(
-        number, share(digest, digest), fields["size"], fields["crc"], share(extension, extension),
-        share(kind, kind), share(form, form), share(codec, codec), share(library, library), data is not None,
-        None if data is None else base64.b64decode(data, validate=True), until and _micros(until),
+        number, digest, fields["size"], fields["crc"], extension, kind, form, codec, library,
+        data is not None, None if data is None else base64.b64decode(data, validate=True),
+        until and _micros(until),
     )  # fmt: skip
     _check(
         (number, digest, blob.size, blob.crc, extension, kind, form, codec, library, blob.inline),
