@@ -171,15 +171,10 @@ def _says_anything(path: str) -> bool:
 
 
 def _fields(source: BinaryIO, number: int) -> list[bytes]:
-    fields: list[bytes] = []
-    field = bytearray()
-    while len(fields) < number:
+    found = bytearray()
+    while found.count(0) < number:
         byte = source.read(1)
         if not byte:
             raise EOFError
-        if byte == b"\0":
-            fields.append(bytes(field))
-            field.clear()
-        else:
-            field += byte
-    return fields
+        found += byte
+    return bytes(found).split(b"\0")

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ParamSpec, TypeVar
 
 from holdall.ranges import CHUNK
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _VECTOR = 1024
 """The most pieces that every system takes in one call of writev(2)."""

@@ -56,9 +56,6 @@ class Tree:
             raise ValueError("it ends within an entry")
         return cls(keys, raws)
 
-    def copy(self) -> Tree:
-        return Tree(self.keys.copy(), self.raws.copy())
-
     def find(self, name: bytes) -> tuple[bytes, bytes] | None:
         """The mode and the object of a name."""
         for key in (name, name + b"/"):
@@ -312,7 +309,8 @@ class Objects:
 
     def _graft(self, oid: bytes | None, changes: Mapping[bytes, tuple[bytes, bytes] | None]) -> bytes | None:
         """The same; None for an empty one."""
-        tree = Tree([], []) if oid is None else self.tree(oid).copy()
+        there = Tree([], []) if oid is None else self.tree(oid)
+        tree = Tree(there.keys.copy(), there.raws.copy())
         here: dict[bytes, tuple[bytes, bytes] | None] = {}
         below: dict[bytes, dict[bytes, tuple[bytes, bytes] | None]] = {}
         for path, change in changes.items():

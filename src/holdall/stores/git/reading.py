@@ -51,19 +51,17 @@ class WorkTreeStore(Store):
         self._opened_repository: Repository | None = None
         self._index_path = ""
 
-    def _open(self) -> None:
-        """Open the repository, which is there, and `_use` it."""
+    def _open(self) -> Repository:
+        """Open the repository, which is there."""
         raise NotImplementedError
-
-    def _use(self, repository: Repository) -> None:
-        self._index_path = repository.index_path
-        self._opened_repository = repository
 
     @typed("open the repository")
     def _find_repository(self) -> Repository | None:
         """The repository, if there is one by now."""
         if self._opened_repository is None and is_made(self._top):
-            self._open()
+            repository = self._open()
+            self._index_path = repository.index_path
+            self._opened_repository = repository
         return self._opened_repository
 
     @property

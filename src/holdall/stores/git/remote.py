@@ -313,8 +313,7 @@ class Remote:
     ) -> bytes:
         """A commit of what both sides have changed, which keeps all of their commits."""
         repository, objects = self._repository, self._repository.objects
-        changes = {path: now for path, now in here.items() if not _is_among(path, left_out)}
-        tree = objects.graft(objects.root(theirs), changes)
+        tree = objects.graft(objects.root(theirs), _without(here, left_out))
         return repository.commits.make(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
 
     def _replay_commits(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
@@ -323,8 +322,7 @@ class Remote:
         for commit in ours:
             header, _, message = objects.read(commit).partition(b"\n\n")
             made_here = {path: now for path, _, now in objects.changed_by(commit)}
-            changes = {path: now for path, now in made_here.items() if not _is_among(path, left_out)}
-            tree = objects.graft(objects.root(onto), changes)
+            tree = objects.graft(objects.root(onto), _without(made_here, left_out))
             if made_here and tree == objects.root(onto):
                 continue  # they have it already
             onto = repository.commits.remake(tree, onto, header.split(b"\n"), message)
@@ -377,8 +375,13 @@ class Remote:
                 repository.drafts.drop(draft)
 
 
-def _is_among(path: bytes, others: set[bytes]) -> bool:
-    return path in others or any(folder in others for folder in folders_of(path, b"/"))
+def _without(changes: Mapping[bytes, _Entry | None], left_out: set[bytes]) -> dict[bytes, _Entry | None]:
+    """Changes, without those of some paths and of what is below them."""
+    return {
+        path: now
+        for path, now in changes.items()
+        if path not in left_out and left_out.isdisjoint(folders_of(path, b"/"))
+    }
 
 
 def _clashes(here: Mapping[bytes, _Entry | None], there: Mapping[bytes, _Entry | None]) -> set[bytes]:

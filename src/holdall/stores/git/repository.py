@@ -102,11 +102,7 @@ class Repository:
         self._writable = os.access(self.own, os.W_OK)
         self.drafts.sweep()
         if (self.pending() or self._is_locked()) and self._writable:
-            self.locked(self._unlock_killed)
-
-    def _unlock_killed(self) -> None:
-        if self._is_locked():
-            self._unlock_all(self.refs.head().ref)
+            self.locked(lambda: self._unlock_all(self.refs.head().ref))
 
     def close(self) -> None:
         self.objects.close()

@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdall.blob import place_of
-from holdall.errors import BlobNotFoundError, InvalidArgumentError
+from holdall.errors import BlobNotFoundError
 from holdall.keys import check_key
 from holdall.ranges import cut, span
 from holdall.store import Can, Info, LeftOut, Piece, Store
@@ -75,14 +75,9 @@ class GitRevision(Store):
 
     def __init__(self, store: WorkTreeStore, revision: str, *, _known: Known | None = None) -> None:
         self._store = store
+        self._known = store.at(revision)._known if _known is None else _known
         self._repository = store._repository
         self._objects = self._repository.objects
-        if _known is None:
-            commit = self._objects.resolve(revision)
-            if commit is None:
-                raise InvalidArgumentError(f"{revision!r} doesn't name a commit of {self._repository.top!r}")
-            _known = Known(commit, self._objects.root(commit))
-        self._known = _known
         self._left = store._left
 
     @property

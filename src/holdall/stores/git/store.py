@@ -93,13 +93,19 @@ class GitStore(WorkTreeStore):
         # Where it begins is by chance, so that many short processes tidy up now and then too.
         self._commits = int.from_bytes(os.urandom(2), "little") % _GC
         super().__init__(os.path.realpath(self._given))
-        if self._find_repository() is None:
+        repository = self._find_repository()
+        if repository is None:
             check_place(self._top, init)
             if remote:
                 raise InvalidArgumentError(
                     f"{given!r} isn't a repository, and so has no remote: run `git clone`, or `git init` and "
                     "`git remote add`"
                 )
+        elif remote:
+            from holdall.stores.git.remote import Remote
+
+            name = "origin" if remote is True else remote
+            self._remote = Remote(repository, name, pull_interval, push, self._run_locked)
 
     @classmethod
     def _from_uri(
@@ -138,14 +144,8 @@ class GitStore(WorkTreeStore):
             "init": self._init,
         }
 
-    def _open(self) -> None:
-        repository = Repository(self._top, self._author, self._durable, self._timeout)
-        if self._remote_given:
-            from holdall.stores.git.remote import Remote
-
-            name = "origin" if self._remote_given is True else self._remote_given
-            self._remote = Remote(repository, name, self._pull_interval, self._push, self._run_locked)
-        self._use(repository)
+    def _open(self) -> Repository:
+        return Repository(self._top, self._author, self._durable, self._timeout)
 
     @typed("make a repository")
     def _make_repository(self) -> Repository:
@@ -254,8 +254,7 @@ class GitStore(WorkTreeStore):
         if repository is None:
             # Nothing is there to be deleted; what is put has made the repository.
             for key, _, expect in steps:
-                if isinstance(expect, str):
-                    raise ConcurrencyError(key=key, expected=expect)
+                check_expected(None, expect, key)
             return []
         if all(draft is None for _, draft, _ in steps):
             repository.learn()  # a draft has learned
