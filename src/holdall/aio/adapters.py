@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import Protocol
 
-from holdall.aio.store import AsyncStore
+from holdall.aio.store import AsyncStore, store_below
 from holdall.arguments import check_type
 from holdall.errors import InvalidArgumentError, InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key
@@ -45,7 +45,7 @@ class StoreAdapter:
 
     def __init__(self, store: Store | AsyncStore | str | PathLike[str]) -> None:
         check_type(store, (Store, AsyncStore, str, PathLike), "a StoreAdapter takes a store, a URI or a path")
-        self._store = store.store if isinstance(store, AsyncStore) else store
+        self._store = store_below(store) if isinstance(store, Store | AsyncStore) else store
 
     def get_container(self, container_name: str) -> Store:
         """Return a folder of the store."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
-from holdall.aio.store import AsyncStore
+from holdall.aio.store import AsyncStore, store_below
 from holdall.errors import InvalidArgumentError
 from holdall.layers.caching import CacheMode, CachingStore
 from holdall.layers.fanout import FanoutStore
@@ -200,9 +200,9 @@ class AsyncFanoutStore(_View[FanoutStore]):
     ) -> None:
         plain: Any = children
         if isinstance(children, Mapping):
-            plain = {name: _store_below(child) for name, child in children.items()}
+            plain = {name: store_below(child) for name, child in children.items()}
         elif isinstance(children, list | tuple):
-            plain = [_store_below(child) for child in children]
+            plain = [store_below(child) for child in children]
         super().__init__(FanoutStore(plain, read=read, write=write, timeout=timeout, fill=fill))
 
 
@@ -234,8 +234,8 @@ class AsyncCachingStore(_View[CachingStore]):
     ) -> None:
         super().__init__(
             CachingStore(
-                _store_below(store),
-                _store_below(cache),
+                store_below(store),
+                store_below(cache),
                 mode,
                 fresh=fresh,
                 max_bytes=max_bytes,
@@ -243,7 +243,3 @@ class AsyncCachingStore(_View[CachingStore]):
                 jobs=jobs,
             )
         )
-
-
-def _store_below(store: Store | AsyncStore) -> Store:
-    return store.store if isinstance(store, AsyncStore) else store

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 from typing import Any
 
-from holdall.aio.store import AsyncStore
+from holdall.aio.store import AsyncStore, Opening
 from holdall.aio.waiting import on_thread
-from holdall.aio.workers import Cancel
 from holdall.store import Store
 
 __all__ = ["open"]
 
 
-class OpeningStore:
-    """What `open` returns: to be awaited, or entered by `async with`, which closes the store at its end."""
-
-    def __init__(self, uri: str | os.PathLike[str], options: dict[str, Any]) -> None:
-        self._uri, self._options = uri, options
-        self._store: AsyncStore | None = None
-
-    async def _open(self) -> AsyncStore:
-        opened = await on_thread(
-            lambda: Store.from_uri(self._uri, **self._options), Cancel.STOP, undo=Store.close
-        )
-        self._store = AsyncStore(opened)
-        return self._store
-
-    def __await__(self) -> Generator[Any, Any, AsyncStore]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> AsyncStore:
-        return await self._open()
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._store is not None:
-            await self._store.close()
-
-
-def open(uri: str | os.PathLike[str], /, **options: Any) -> OpeningStore:  # noqa: A001 - the name users call
+def open(uri: str | os.PathLike[str], /, **options: Any) -> Opening[AsyncStore]:  # noqa: A001 - the name users call
     """Open the store that a URI, a path, or a name of `holdall.toml` names, as `Store.from_uri` does.
 
     Args:
@@ -57,4 +30,8 @@ def open(uri: str | os.PathLike[str], /, **options: Any) -> OpeningStore:  # noq
     >>> asyncio.run(main())
     b'1'
     """
-    return OpeningStore(uri, options)
+
+    async def begin() -> AsyncStore:
+        return AsyncStore(await on_thread(lambda: Store.from_uri(uri, **options), undo=Store.close))
+
+    return Opening(begin)

@@ -15,7 +15,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial, wraps
 from pathlib import Path
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFile", "AsyncStore"]
 
 T = TypeVar("T")
+C = TypeVar("C", bound=AbstractAsyncContextManager[Any])
 P = ParamSpec("P")
 
 AsyncData: TypeAlias = "Data | AsyncIterable[Buffer]"
@@ -166,7 +167,7 @@ class AsyncStore(NoOperators):
 
     def same_place(self, other: AsyncStore | Store) -> bool:
         """As `Store.same_place`; it looks at paths only, and waits for nothing."""
-        return self._store.same_place(other.store if isinstance(other, AsyncStore) else other)
+        return self._store.same_place(store_below(other))
 
     @property
     def can(self) -> Can:
@@ -372,16 +373,16 @@ class AsyncStore(NoOperators):
         key: str,
         mode: Literal["rb", "wb", "xb", "ab", "br", "bw", "bx", "ba"] = "rb",
         **options: Unpack[WriteOptions],
-    ) -> _Opening[bytes]: ...
+    ) -> Opening[AsyncFile[bytes]]: ...
     @overload
     def open(
         self,
         key: str,
         mode: Literal["r", "w", "x", "a", "rt", "wt", "xt", "at"],
         **options: Unpack[TextOptions],
-    ) -> _Opening[str]: ...
+    ) -> Opening[AsyncFile[str]]: ...
     @overload
-    def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> _Opening[Any]: ...
+    def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> Opening[AsyncFile[Any]]: ...
     def open(
         self,
         key: str,
@@ -395,12 +396,16 @@ class AsyncStore(NoOperators):
         expires: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
-    ) -> _Opening[Any]:
+    ) -> Opening[AsyncFile[Any]]:
         """As `Store.open`: `async with store.open(key) as file: await file.read()`."""
         # A copy: a debugger that looks at this frame puts its variables into what `locals` returned.
         given: dict[str, Any] = {**locals()}
         del given["self"]
-        return _Opening(self, partial(self._store.open, **given))
+
+        async def begin() -> AsyncFile[Any]:
+            return AsyncFile(self, await self._run(partial(self._store.open, **given), undo=_discard))
+
+        return Opening(begin)
 
     def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> _Local:
         """As `Store.local`: `async with store.local(key) as path: ...`."""
@@ -448,6 +453,11 @@ class AsyncStore(NoOperators):
         return Listing(self._run, begin, batch, cancel)
 
 
+def store_below(store: Store | AsyncStore) -> Store:
+    """Return a store itself, or the one under an async store."""
+    return store.store if isinstance(store, AsyncStore) else store
+
+
 class Awaited(Awaitable[T]):
     """Begins when it is awaited, so that one that is dropped has done nothing and warns of nothing."""
 
@@ -456,6 +466,20 @@ class Awaited(Awaitable[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._begin().__await__()
+
+
+class Opening(Awaited[C]):
+    """What opens something: to be awaited, or entered by `async with`, which closes it at its end."""
+
+    _opened: C | None = None
+
+    async def __aenter__(self) -> C:
+        self._opened = await self
+        return self._opened
+
+    async def __aexit__(self, *error: Any) -> None:
+        if self._opened is not None:
+            await self._opened.__aexit__(*error)
 
 
 class AsyncFile(Generic[AnyStr]):
@@ -502,29 +526,6 @@ class AsyncFile(Generic[AnyStr]):
 def _discard(file: IO[Any]) -> None:
     """Close a file that nobody took, without publishing it."""
     file.__exit__(asyncio.CancelledError, None, None)
-
-
-class _Opening(Generic[AnyStr]):
-    """What `open` returns: to be awaited, or entered by `async with`."""
-
-    def __init__(self, owner: AsyncStore, begin: Callable[[], IO[AnyStr]]) -> None:
-        self._owner = owner
-        self._begin = begin
-        self._file: AsyncFile[AnyStr] | None = None
-
-    async def _open(self) -> AsyncFile[AnyStr]:
-        self._file = AsyncFile(self._owner, await self._owner._run(self._begin, undo=_discard))
-        return self._file
-
-    def __await__(self) -> Generator[Any, Any, AsyncFile[AnyStr]]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> AsyncFile[AnyStr]:
-        return await self._open()
-
-    async def __aexit__(self, *error: Any) -> None:
-        if self._file is not None:
-            await self._file.__aexit__(*error)
 
 
 class _Local:

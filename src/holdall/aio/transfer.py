@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from holdall import transfer
 from holdall.aio.listing import Listing
-from holdall.aio.store import AsyncStore
+from holdall.aio.store import AsyncStore, store_below
 from holdall.aio.waiting import on_thread
 from holdall.spans import Span
 from holdall.store import Store
@@ -46,7 +46,7 @@ async def copy_store(
     1
     """
     return await on_thread(
-        lambda: transfer.copy_store(_store_below(source), _store_below(target), dry_run=dry_run, **options)
+        lambda: transfer.copy_store(store_below(source), store_below(target), dry_run=dry_run, **options)
     )
 
 
@@ -73,7 +73,7 @@ async def sync_stores(
     1
     """
     return await on_thread(
-        lambda: transfer.sync_stores(_store_below(source), _store_below(target), dry_run=dry_run, **options)
+        lambda: transfer.sync_stores(store_below(source), store_below(target), dry_run=dry_run, **options)
     )
 
 
@@ -100,7 +100,7 @@ async def move_store(
     1
     """
     return await on_thread(
-        lambda: transfer.move_store(_store_below(source), _store_below(target), dry_run=dry_run, **options)
+        lambda: transfer.move_store(store_below(source), store_below(target), dry_run=dry_run, **options)
     )
 
 
@@ -121,7 +121,7 @@ async def verify_store(
     >>> asyncio.run(verify_store(MemoryStore({"a": b"1"}))).checked
     1
     """
-    given: dict[str, Any] = {**locals(), "store": _store_below(store)}
+    given: dict[str, Any] = {**locals(), "store": store_below(store)}
     return await on_thread(lambda: transfer.verify_store(**given))
 
 
@@ -145,9 +145,5 @@ def diff_stores(
     >>> asyncio.run(main())
     ['a']
     """
-    given: dict[str, Any] = {**locals(), "source": _store_below(source), "target": _store_below(target)}
+    given: dict[str, Any] = {**locals(), "source": store_below(source), "target": store_below(target)}
     return Listing(on_thread, lambda: transfer.diff_stores(**given), _BATCH)
-
-
-def _store_below(store: AnyStore) -> Store:
-    return store.store if isinstance(store, AsyncStore) else store
