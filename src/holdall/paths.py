@@ -156,9 +156,10 @@ def set_mode(fd: int, now: int, mode: int) -> int:
 
 
 @contextmanager
-def replacing(path: str) -> Generator[BinaryIO]:
+def replacing(path: str, most: int = 0o666) -> Generator[BinaryIO]:
     """Open a file that is written anew: a reader sees all of the old or all of the new contents, and an error
-    leaves the old. The new file has the permission bits of the old one, and its owner and group where it can.
+    leaves the old. The new file has the permission bits of the old one, and its owner and group where it can;
+    where there is none, it has at most those that are given.
     """
     # This replaces the target of a link, not the link.
     target = os.path.realpath(path)
@@ -175,7 +176,7 @@ def replacing(path: str) -> Generator[BinaryIO]:
     # Not by tempfile, which would make the file private.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        fd = os.open(draft, flags, 0o666 if found is None else 0o600)
+        fd = os.open(draft, flags, most if found is None else 0o600)
     except OSError as error:
         # Of the name that the caller knows, not of the draft.
         raise OSError(error.errno, error.strerror, path) from error

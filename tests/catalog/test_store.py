@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import pickle
 import re
 import sqlite3
@@ -834,9 +835,9 @@ def test_a_private_export_that_is_replaced_stays_private(tmp_path: Path) -> None
     path = tmp_path / "x.zip"
     path.write_bytes(b"old")
     path.chmod(0o600)
-    with exported_to(path) as draft:
-        assert Path(draft).stat().st_mode & 0o777 == 0o600
-        Path(draft).write_bytes(b"new")
+    with exported_to(path) as file:
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+        file.write(b"new")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
 
 

@@ -56,6 +56,6 @@ def write_parquet(entries: Iterable[Entry], path: str | os.PathLike[str]) -> int
     """Write the table of entries as a Parquet file, whole or not at all; return its number of rows."""
     table = table_of(entries)
     parquet = needed("pyarrow.parquet", "frames", "Parquet")
-    with exported_to(path) as draft:
-        parquet.write_table(table, draft, compression="zstd")
+    with exported_to(path) as file:
+        parquet.write_table(table, file, compression="zstd")
     return int(table.num_rows)

@@ -6,10 +6,9 @@ import json
 import os
 import re
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from secrets import token_hex
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from zipfile import ZipFile
 
 from holdall.catalog.metadata import check_entry_key, check_object, check_text
@@ -21,7 +20,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from holdall.paths import keep_mode
+from holdall.paths import replacing
 
 _NAME: Final = "catalog.json"
 _FORMAT: Final = 1
@@ -43,24 +42,17 @@ class Exported:
 
 
 @contextmanager
-def exported_to(path: str | os.PathLike[str]) -> Generator[str]:
-    """Give a draft to write an export to, which comes to its path whole, or not at all."""
-    draft = f"{os.fspath(path)}.{token_hex(4)}.part"
+def exported_to(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
+    """Open a file for an export, which comes to its path whole, or not at all."""
     try:
-        with open(draft, "xb") as file, suppress(FileNotFoundError):
-            # Made here, so that an error of the system comes before anything is written.
-            keep_mode(file.fileno(), -1, os.stat(path), os.path.realpath(path))
-        yield draft
-        os.replace(draft, path)
+        with replacing(os.fspath(path)) as file:
+            yield file
     except StoreError:
         raise  # some are an OSError too
     except OSError as error:
         raise StoreUnavailableError(
             f"the export can't be written to {os.fspath(path)!r}: {error.strerror or error}"
         ) from error
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
 
 
 def entry_to_dict(row: Row, blob: Blob, file: str) -> dict[str, Any]:

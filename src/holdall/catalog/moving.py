@@ -211,10 +211,7 @@ def export_zip(source: Care, path: str | os.PathLike[str], keys: Iterator[str]) 
     """Write entries with all their versions into a zip file; return how many entries there are."""
     entries: list[dict[str, Any]] = []
     names: dict[int, str] = {}
-    with (
-        exported_to(path) as draft,
-        ZipFile(draft, "w", ZIP_STORED, allowZip64=True) as archive,
-    ):
+    with exported_to(path) as file, ZipFile(file, "w", ZIP_STORED, allowZip64=True) as archive:
         for key in keys:
             for entry in reversed(history(source._backend, key)):
                 _export_one(source, archive, key, entry.version, entries, names)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
@@ -29,7 +27,7 @@ from holdall.cli.progress import Meter
 from holdall.cli.values import Mode, read_value
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
-from holdall.paths import keep_mode
+from holdall.paths import replacing
 from holdall.store import Can, Info, Store, mode_of
 
 To = Annotated[
@@ -166,8 +164,6 @@ def write_file(
         most: The permission bits that a new file may have at most.
         chunks: Returns the bytes.
     """
-    from tempfile import mkstemp
-
     if (number := _descriptor(name)) is not None:
         try:
             with open(number, "wb", closefd=False) as device:
@@ -177,38 +173,20 @@ def write_file(
         except OSError as error:
             raise _unwritable(name, error) from error
         return
-    # The file behind a symbolic link is replaced, not the link.
-    path = os.path.realpath(name)
-    if os.path.isdir(path):
+    if os.path.isdir(name):
         raise UsageFault(f"--output {name!r} is a folder; name a file")
+    # Nobody may read the file who may not read the blob.
+    bits = 0o666 if most is None else 0o666 & (most | 0o600)
+    file: BinaryIO | None = None
     try:
-        found = os.stat(path)
-    except OSError:
-        found = None
-    with Meter(label, size) as meter:
-        if found is not None and not stat.S_ISREG(found.st_mode):
-            # A pipe or a device can't be replaced.
-            with open(path, "wb") as device:
-                device.writelines(meter.through(chunks()))
-            return
-        try:
-            handle, temporary = mkstemp(dir=os.path.dirname(path), prefix=".holdall-")
-        except OSError as error:
+        with Meter(label, size) as meter, replacing(name, bits) as file:
+            file.writelines(meter.through(chunks()))
+    except StoreError:
+        raise
+    except OSError as error:
+        if file is None:
             raise _unwritable(name, error) from error
-        try:
-            with open(handle, "wb") as file:
-                file.writelines(meter.through(chunks()))
-                if found is None:
-                    os.fchmod(handle, _new_mode(most))
-                else:
-                    keep_mode(handle, 0o600, found, path)
-            os.replace(temporary, path)
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(temporary)
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
-                raise OSError(error.errno, error.strerror, name) from error  # such as a full disk
-            raise
+        raise OSError(error.errno, error.strerror, name) from error  # such as a full disk
 
 
 def _unwritable(name: str, error: OSError) -> UsageFault:
@@ -225,14 +203,6 @@ def _descriptor(name: str) -> int | None:
     name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(name, name)
     folder, _, number = name.rpartition("/")
     return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
-
-
-def _new_mode(most: int | None) -> int:
-    """Return the permission bits of a new file that is a copy of a blob: nobody may read the file who may not
-    read the blob."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask & (0o666 if most is None else most | 0o600)
 
 
 def cat(keys: Keys, force: Force = False, store: StoreOption = None) -> int:
