@@ -616,6 +616,27 @@ def test_hooks_are_asked(tmp_path: Path) -> None:
     check(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["pre-commit", "reference-transaction"])
+def test_a_hook_that_writes_to_its_own_store_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    hook = tmp_path / ".git" / "hooks" / name
+    code = (
+        "from holdall.stores.git import GitStore, repository; repository._PATIENCE_IN_HOOK = 0.1; "
+        f"GitStore({str(tmp_path)!r})['b'] = b'1'"
+    )
+    with GitStore(tmp_path) as store:
+        store["a"] = b"1"
+        hook.write_text(f'#!/bin/sh\n{sys.executable} -c "{code}"\n')
+        hook.chmod(0o755)
+        with pytest.raises((UnsupportedOperation, StoreUnavailableError), match="until the hook ends"):
+            store["a"] = b"2"
+        hook.unlink()
+        assert dict(store.items()) == {"a": b"1"}
+        store["b"] = b"2"
+        check(tmp_path)
+
+
 def test_a_merge_that_is_not_finished_stops_commits(tmp_path: Path) -> None:
     store = GitStore(tmp_path)
     store["a"] = b"1"
@@ -697,9 +718,9 @@ def test_the_environment_of_a_hook_leads_nowhere_else(
     monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(elsewhere / ".git/index"))
     monkeypatch.setenv("GIT_WORK_TREE", str(elsewhere))
-    store = GitStore(tmp_path / "here")
-    store["a"] = b"1"
-    assert store.at("HEAD")["a"] == b"1"
+    with GitStore(tmp_path / "here") as store:
+        store["a"] = b"1"
+        assert store.at("HEAD")["a"] == b"1"
     monkeypatch.undo()
     assert "Add a" not in subjects(elsewhere)
 

@@ -87,8 +87,9 @@ class Commits:
             with open(text, "w", encoding="utf-8") as file:
                 file.write(message + "\n")
             for name in asked:
+                command = ("hook", "run", "--ignore-missing", name, "--", *arguments[name])
                 code, output, errors = self._git.call(
-                    "hook", "run", "--ignore-missing", name, "--", *arguments[name], GIT_INDEX_FILE=index
+                    *command, GIT_INDEX_FILE=index, HOLDALL_IN_HOOK=self._own
                 )
                 if code:
                     reason = errors or output.decode(errors="replace").strip()

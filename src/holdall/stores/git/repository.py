@@ -42,6 +42,7 @@ from holdall.stores.oserrors import typed
 _log = logging.getLogger("holdall")
 
 _PATIENCE = 1.0
+_PATIENCE_IN_HOOK = 10.0
 _BUSY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
 T = TypeVar("T")
 
@@ -173,8 +174,18 @@ class Repository:
             self._after = after
             return act()
 
-        with typed("write"):
-            result = run_alone(self._lock_file(), patience, work)
+        # The commit that a hook belongs to holds the lock, and waits for the hook.
+        in_hook = patience is None and os.environ.get("HOLDALL_IN_HOOK") == self.own
+        try:
+            with typed("write"):
+                result = run_alone(self._lock_file(), _PATIENCE_IN_HOOK if in_hook else patience, work)
+        except Busy:
+            if not in_hook:
+                raise
+            raise StoreUnavailableError(
+                "the commit that calls this hook holds the lock until the hook ends: a hook can't write to "
+                "its own store"
+            ) from None
         for action in after:
             try:
                 action()
@@ -329,7 +340,7 @@ class Repository:
         if by_git and made is not None and self.refs.ref_or_head(head.ref) != made:
             old = head.commit.hex() if head.commit else "0" * (2 * self.objects.width)
             try:
-                self.git.run("update-ref", "-m", reflog, "HEAD", made.hex(), old)
+                self.git.run("update-ref", "-m", reflog, "HEAD", made.hex(), old, HOLDALL_IN_HOOK=self.own)
             except StoreError:
                 self._journal.forget()
                 raise
