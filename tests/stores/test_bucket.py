@@ -741,13 +741,18 @@ def test_without_credentials_nothing_is_signed(server: str, name: str) -> None:
             store.sign("a")
 
 
-def test_a_client_that_is_passed_in(server: str, name: str) -> None:
-    with BucketStore.from_client(client_of(server), name, "in/") as store:
+@pytest.mark.parametrize("make", [BucketStore.from_client, BucketStore])
+def test_a_client_that_is_passed_in(server: str, name: str, make: Callable[..., BucketStore]) -> None:
+    with make(client_of(server), name, "in/") as store:
         store["a"] = b"x"
         assert store.put("a", b"y", expect=store.info("a").etag).size == 1
         with pytest.raises(UnsupportedOperation, match="by its URI"):
             pickle.dumps(store)
     assert client_of(server).get_object(Bucket=name, Key="in/a")["Body"].read() == b"y"
+    with pytest.raises(InvalidArgumentError, match="leave out endpoint, secret, or give a URI"):
+        BucketStore(client_of(server), name, endpoint=server, secret="abc")
+    with pytest.raises(InvalidArgumentError, match="the URI names the bucket"):
+        BucketStore(f"s3://{name}", "other")
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "gs://bucket", "az://bucket"])

@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
 from holdall.aio.store import AsyncStore, store_below
-from holdall.errors import InvalidArgumentError
 from holdall.layers.caching import CacheMode, CachingStore
 from holdall.layers.fanout import FanoutStore
 from holdall.store import Store
@@ -157,16 +156,7 @@ class AsyncBucketStore(_View[BucketStore]):
     """
 
     def __init__(self, client: Any, bucket: str | None = None, prefix: str = "", **options: Any) -> None:
-        if isinstance(client, str):
-            if bucket is not None or prefix:
-                raise InvalidArgumentError("the URI names the bucket and the prefix: s3://bucket/prefix")
-            super().__init__(BucketStore(client, **options))
-            return
-        if options:
-            raise InvalidArgumentError(
-                f"a client has settings of its own: leave out {', '.join(options)}, or give a URI"
-            )
-        super().__init__(BucketStore.from_client(client, bucket, prefix))
+        super().__init__(BucketStore(client, bucket, prefix, **options))
 
     @classmethod
     def from_client(cls, client: Any, bucket: str | None = None, prefix: str = "") -> Self:

@@ -52,7 +52,8 @@ class BucketStore(Store):
     Args:
         uri: `s3://bucket/prefix`; `gs://` or `gcs://` for Google; `az://container/prefix`, or
             `abfs://container@account/prefix`, for Azure; `r2://` for Cloudflare R2. Keys are names below the
-            prefix. `key:secret@` may stand before the bucket; it is never shown.
+            prefix. `key:secret@` may stand before the bucket; it is never shown. Or a client, as
+            `from_client` takes it, with its `bucket` and `prefix`, and without any other argument.
         region: The region of the bucket, for S3.
         endpoint: The URL of another server that speaks the same, such as `http://127.0.0.1:8333`.
         anonymous: Whether to send no credentials, for a public bucket.
@@ -84,7 +85,9 @@ class BucketStore(Store):
 
     def __init__(
         self,
-        uri: str | Location,
+        uri: Any,
+        bucket: str | None = None,
+        prefix: str = "",
         *,
         region: str | None = None,
         endpoint: str | None = None,
@@ -95,6 +98,14 @@ class BucketStore(Store):
         storage_class: str | None = None,
         timeout: float = 30.0,
     ) -> None:
+        if not isinstance(uri, str | Location):
+            given: dict[str, object] = {"region": region, "endpoint": endpoint, "anonymous": anonymous}
+            given |= {"account": account, "key": key, "secret": secret and "***"}
+            given |= {"storage_class": storage_class, "timeout": timeout}
+            self._take_over(uri, bucket, prefix, given)
+            return
+        if bucket is not None or prefix:
+            raise InvalidArgumentError("the URI names the bucket and the prefix: s3://bucket/prefix")
         where = uri if isinstance(uri, Location) else parse(uri)
         key = where.key if key is None else key
         held = None if secret is None and where.secret is None else Password(secret or where.secret)
@@ -147,13 +158,21 @@ class BucketStore(Store):
             UnsupportedOperation: The credentials of the client can't be taken over, such as those that only a
                 coroutine function provides.
         """
+        store = object.__new__(cls)
+        store._take_over(client, bucket, prefix, {})
+        return store
+
+    def _take_over(self, client: Any, bucket: str | None, prefix: str, options: dict[str, object]) -> None:
         found = taken_over(client, bucket)
+        defaults = BucketStore.__init__.__kwdefaults__ or {}
+        if more := [name for name, value in options.items() if value != defaults[name]]:
+            raise InvalidArgumentError(
+                f"a client has settings of its own: leave out {', '.join(more)}, or give a URI"
+            )
         config: dict[str, Any] = found.config
         name = str(config.get("bucket") or config.get("container_name"))
-        store = object.__new__(cls)
-        store._reopens = None
-        store._begin(Settings(cloud_of(found), name, given=found), check_root(prefix.removesuffix("/")), None)
-        return store
+        self._reopens = None
+        self._begin(Settings(cloud_of(found), name, given=found), check_root(prefix.removesuffix("/")), None)
 
     @cached_property
     def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
