@@ -21,7 +21,7 @@ from tests.servers.gcs import GcsServer, gcs, service_account
 from tests.servers.moto import moto
 from tests.servers.seaweedfs import seaweedfs
 
-from holdall import BucketStore, Can, StoreUnavailableError
+from holdall import ABSENT, BucketStore, Can, StoreUnavailableError, UnsupportedOperation
 from holdall.stores.bucket.probe import Findings, _found, find_out, is_probe
 
 HTTP: Any = {"allow_http": True}
@@ -118,7 +118,33 @@ def test_the_prefix_of_a_client_is_where_it_is_tried() -> None:
 def test_one_that_may_only_read_can_check_no_condition() -> None:
     with gcs("bucket") as server:
         server.read_only = True
-        assert find_out(google(server)) == Findings(create=False, swap=False, delete=False)
+        assert find_out(google(server)) == Findings(create=False, swap=False, delete=False, settled=False)
+        server.read_only = False
+        assert find_out(google(server)) == Findings()
+
+
+def test_an_open_store_tries_conditions_again_where_no_put_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.stores.bucket.access.AGAIN", 0)
+    with gcs("bucket") as server, BucketStore.from_client(google(server)) as store:
+        server.read_only = True
+        assert (list(store), store.can & (Can.CREATE | Can.SWAP)) == ([], Can(0))
+        with pytest.raises(UnsupportedOperation):
+            store.put("a", b"1", expect=ABSENT)
+        server.read_only = False
+        store.put("a", b"1", expect=ABSENT)
+        asked = len(server.requests)
+        assert Can.SWAP in store.can
+        assert len(server.requests) == asked
+
+
+def test_the_objects_that_are_there_show_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SeaweedFS lists folder by folder."""
+    with over_seaweedfs() as client:
+        for name in ("a/b", "a-"):
+            client.put(name, b"0123456789")
+        monkeypatch.setattr("holdall.stores.bucket.probe._takes_puts", lambda *_: False)
+        assert not find_out(client).ordered
+        assert list(BucketStore.from_client(client)) == ["a-", "a/b"]
 
 
 def test_a_server_that_takes_no_puts_is_read(tmp_path: Path) -> None:

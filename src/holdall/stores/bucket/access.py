@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Iterator
 from contextlib import AbstractContextManager
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Literal
 
 from holdall.blob import Piece
@@ -24,6 +24,8 @@ from holdall.stores.bucket.probe import Findings, find_out, known
 from holdall.stores.bucket.signing import signed_url
 from holdall.stores.bucket.waking import begin
 
+AGAIN = 60.0
+"""Seconds until a server that took no put is asked again."""
 _QUICK = 4 * CHUNK
 """What is copied in a moment."""
 _NEAR = 0.002
@@ -67,6 +69,8 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._findings: Findings | None = None
+        self._again = 0.0
+        """When findings that aren't settled are too old, on the monotonic clock."""
         self._has_looked = False
         """Whether it was looked up if the findings are known without a request."""
         self._bucket_exists = False
@@ -90,9 +94,10 @@ class Access:
 
     def findings(self) -> Findings:
         """Return what the server does with conditions; see `find_out`."""
-        if self._findings is None:
+        if self._findings is None or not (self._findings.settled or monotonic() < self._again):
             with self.errors("try conditions"):
                 self._findings = find_out(self.clients().once)
+            self._again = monotonic() + AGAIN
         return self._findings
 
     def errors(self, what: str) -> AbstractContextManager[None]:

@@ -35,9 +35,10 @@ class Findings(NamedTuple):
     """A listing is in order of its names, as S3 documents. SeaweedFS lists folder by folder."""
     starts: bool = True
     """A listing begins past the name that it is given. Azurite begins at the first."""
+    settled: bool = True
+    """It was tried by puts. That none is taken may be a passing fault, and other credentials may put."""
 
 
-_READ_ONLY = Findings(create=False, swap=False, delete=False)
 _KNOWN = (
     *(".amazonaws.com", ".amazonaws.com.cn", ".storage.googleapis.com"),
     *(".blob.core.windows.net", ".dfs.core.windows.net"),
@@ -70,8 +71,8 @@ def known(client: Any) -> Findings | None:
 def find_out(client: Any) -> Findings:
     """Return what the server of a client's bucket does, by a dozen requests that are made once in a process.
 
-    Known clouds aren't asked. Where the client may not write, the conditions count as ignored. What is
-    lacking is said once, in a warning.
+    Known clouds aren't asked. Where the client may not write, or no put is taken, the conditions count as
+    ignored until it is asked again. What is lacking is said once, in a warning.
 
     Args:
         client: A store of obstore.
@@ -88,22 +89,21 @@ def find_out(client: Any) -> Findings:
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
         _look(client, name)
-        if not _takes_puts(client, name):
-            # Not for good: the next store asks again.
-            _log.debug("the bucket %r at %s takes no puts", bucket, host)
-            return _READ_ONLY._replace(range=_is_exact_there(client))
-        ordered, starts = _lists(client, name)
-        found = _try_all(client, name)._replace(ordered=ordered, starts=starts)
+        if _takes_puts(client, name):
+            ordered, starts = _lists(client, name)
+            found = _try_all(client, name)._replace(ordered=ordered, starts=starts)
     except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
         if refuses_credentials(error):
             raise
-        found = _READ_ONLY
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
     except Exception:
         _remove(client, name)
         raise
     # An interrupt doesn't wait for another request: what it leaves is small and hidden.
     _remove(client, name)
+    if found is None:
+        _log.debug("the bucket %r at %s takes no puts", bucket, host)
+        return _find_without_puts(client)
     lost = [what for what, flag in zip(_LACKS, found, strict=False) if not flag]
     # Of two threads that ask at once, the first one to know says so.
     if _found.setdefault(place, found) is found and lost:
@@ -246,15 +246,24 @@ def _is_exact(client: Any, name: str) -> bool:
         return False
 
 
-def _is_exact_there(client: Any) -> bool:
-    """Return whether a part of an object that is there already is answered with just this part."""
+def _find_without_puts(client: Any) -> Findings:
+    """Return what the objects that are there already show: whether they are listed in order, and whether a
+    part of one is answered with just this part."""
+    found = Findings(create=False, swap=False, delete=False, settled=False)
     none: list[dict[str, Any]] = []
+    errors = driver().exceptions
     try:
         page = next(iterate(driver().list(client)), none)
-    except (FileNotFoundError, driver().exceptions.BaseError):
-        return True  # it doesn't list
-    names = (meta["path"] for meta in page if meta["size"] > 5)
-    return all(_is_exact(client, name) for name in islice(names, 1))
+    except (FileNotFoundError, errors.BaseError):
+        return found  # it doesn't list
+    sizes = {meta["path"]: meta["size"] for meta in page}
+    ordered = type(client).__name__ == "AzureStore" or list(sizes) == sorted(sizes)
+    found = found._replace(ordered=ordered, starts=ordered)
+    long = (name for name, size in sizes.items() if size > 5)
+    try:
+        return found._replace(range=all(_is_exact(client, name) for name in islice(long, 1)))
+    except (FileNotFoundError, errors.PermissionDeniedError, errors.UnauthenticatedError):
+        return found  # it may list, and not read
 
 
 def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool:

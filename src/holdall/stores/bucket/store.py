@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain, islice, starmap
 from typing import Any
 
@@ -35,6 +35,7 @@ from holdall.stores.bucket.google import has_token
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
+from holdall.stores.bucket.probe import Findings
 from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.signing import why_unsigned
 from holdall.stores.bucket.writing import put_large_if, put_whole_if
@@ -133,6 +134,7 @@ class BucketStore(Store):
 
     def _begin(self, settings: Settings, root: str, storage_class: str | None) -> None:
         self._access = Access(settings)
+        self._found_can: tuple[Findings, Can] | None = None
         self._root, self._names = root, Names(self._access, root)
         self._reader, self._deleter = Reader(self._access, self._names), Deleter(self._access)
         # Some servers guess a type where none is said.
@@ -174,10 +176,16 @@ class BucketStore(Store):
         self._reopens = None
         self._begin(Settings(cloud_of(found), name, given=found), check_root(prefix.removesuffix("/")), None)
 
-    @cached_property
+    @property
     def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the server does natively and atomically; a server that isn't known is asked at first use."""
+        """What the server does natively and atomically; a server that isn't known is asked at first use, and
+        one that took no put is asked again after a minute."""
         found = self._access.findings()
+        if self._found_can is None or self._found_can[0] is not found:
+            self._found_can = found, self._can_by(found)
+        return self._found_can[1]
+
+    def _can_by(self, found: Findings) -> Can:
         can = Can.WRITE | Can.DELETE | Can.LIST | Can.BULK | Can.ATTRIBUTES | Can.METADATA
         can |= Can.SIGN if why_unsigned(self._access.clients().client) is None else Can(0)
         can |= Can.COPY if self._copies_inside() else Can(0)
