@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # gcsfs reads this when it is imported. Otherwise it asks Google's own servers what kind of bucket each is,
 # even one of an emulator, and waits a minute for them where the network leads nowhere.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+# Tests ask no server of the internet, and each client of a bucket and each context of TLS reads all
+# authorities of the system, which takes longer than most tests do. It is an error to have none.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("authority.pem"))
+os.environ.pop("SSL_CERT_DIR", None)
 
 pytest.register_assert_rewrite("holdall.testing", "tests.requirements")
 
