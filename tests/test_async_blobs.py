@@ -515,6 +515,37 @@ def test_what_sync_does_with_conflicts(caplog: pytest.LogCaptureFixture):
     run(main())
 
 
+@pytest.mark.parametrize("cache_mode", [NONE, THROUGH])
+@pytest.mark.parametrize("concurrency_mode", ConcurrencyMode)
+def test_a_delete_says_whether_the_blob_was_there(adapter: Any, cache_mode: Any, concurrency_mode: Any):
+    async def main() -> None:
+        async with AsyncBlobStore(adapter, "data", cache_mode, concurrency_mode) as store:
+            await store.set_json("a", None)
+            assert [await store.delete(key) for key in ("a", "a", "other")] == [True, False, False]
+        async with opened(adapter) as other, opened(adapter, cache_mode, concurrency_mode) as store:
+            await other.set_json("a", 1)
+            assert await store.get_json("a") == 1
+            await other.delete("a")
+            assert await store.delete("a") is False
+
+    run(main())
+
+
+def test_a_delete_that_waits_says_what_its_handle_knows(adapter: Any):
+    async def main() -> None:
+        async with opened(adapter) as other:
+            for key in ("read", "unread"):
+                await other.set_binary(key, b"")
+        async with opened(adapter, BACK, ETAG) as store:
+            await store.set_binary("put", b"")
+            assert await store.get_binary("read") == b""
+            assert not await store.exists("absent")
+            keys = ("put", "put", "read", "absent", "unread")
+            assert [await store.delete(key) for key in keys] == [True, False, True, False, None]
+
+    run(main())
+
+
 def test_deletes_wait_too(adapter: Any):
     async def main() -> None:
         async with opened(adapter) as other:

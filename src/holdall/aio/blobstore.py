@@ -176,16 +176,18 @@ class AsyncBlobStore:
         """Return whether a blob has this key."""
         return await self._aio.run(self._container.exists, key)
 
-    async def delete(self, key: str) -> None:
-        """Delete a blob. Deleting one that isn't there isn't an error.
+    async def delete(self, key: str) -> bool | None:
+        """Delete a blob. Return whether it was there, or None where the container wasn't asked: with
+        `WRITE_BACK` the delete waits for a sync.
 
         Raises:
             ConcurrencyError: The blob changed since this handle read it (`ConcurrencyMode.ETAG`).
         """
-        if self._container.defers:
-            self._container.record(key, None)
-        else:
-            await self._aio.run(self._container.delete, key)
+        if not self._container.defers:
+            return await self._aio.run(self._container.delete, key)
+        there = self._container.knows(key)
+        self._container.record(key, None)
+        return there
 
     async def list_keys(self, prefix: str = "") -> list[str]:
         """Return the keys that start with a string, in their order; with `WRITE_BACK`, as they will be after

@@ -130,6 +130,16 @@ class Container:
             self.need_open()
             self._changes[key] = _Change(data, content_type)
 
+    def knows(self, key: str) -> bool | None:
+        """Return whether a blob is there, as far as this handle knows without asking the store."""
+        key = self.checked(key)
+        change, known = self._changes.get(key), self._known.get(key)
+        if change is not None:
+            return change.data is not None
+        if known is not None and known.copy is not None:
+            return True
+        return False if known is not None and known.state is ABSENT else None
+
     def changes(self) -> dict[str, Literal["put", "delete"]]:
         self.need_open()
         with self._lock:
@@ -190,15 +200,16 @@ class Container:
             etag = self._put(key, data, content_type, state)
             self._learn(key, next(self._clock), etag, data)
 
-    def delete(self, key: str) -> None:
-        """Delete a blob, if it is there.
+    def delete(self, key: str) -> bool:
+        """Delete a blob, if it is there; return whether it was.
 
         Raises:
             ConcurrencyError: It changed since this handle saw it.
         """
         with self._writing(key) as state:
-            self._delete(key, state)
+            there = self._delete(key, state)
             self._learn(key, next(self._clock), ABSENT, None)
+        return there
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that start with a string, in their order."""
@@ -320,17 +331,18 @@ class Container:
             content_type = None
         return self._store.put(key, data, expect=state, content_type=content_type).etag
 
-    def _delete(self, key: str, state: Expect) -> None:
+    def _delete(self, key: str, state: Expect) -> bool:
         if state is ABSENT:
             if self._store.exists(key):
                 raise BlobExistsError("it was created since this handle saw that it was absent", key=key)
-            return
+            return False
         try:
-            self._store.delete(key, expect=state)
+            return self._store.delete(key, expect=state)
         except ConcurrencyError:
             # Deleted by another writer: all is as it should be.
             if self._store.exists(key):
                 raise
+            return False
 
     def _sync(self, etag_behavior: EtagBehavior) -> SyncReport:
         with self._lock:
