@@ -14,7 +14,7 @@ from functools import partial
 from holdall.errors import StoreUnavailableError
 from holdall.stores.litter import is_draft, sweep
 from holdall.stores.local import sync_folder
-from holdall.stores.nofollow import FOLDER, LIST_NEAR, Descriptors, close_all, open_below, remove_folder
+from holdall.stores.nofollow import FOLDER, LIST_NEAR, Descriptors, open_below, remove_folder
 from holdall.stores.oserrors import GONE, conflict
 
 TRIES = 64
@@ -177,15 +177,11 @@ def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:
 def tidy(root: int, path: str) -> None:
     """Remove the folders above a path that are empty, up to the store's own."""
     folder = path.rpartition("/")[0]
-    while folder:
+    while "/" in folder:
         above, _, name = folder.rpartition("/")
-        held: list[int] = []
-        try:
-            if above and open_below(held, root, above, FOLDER):
+        with Descriptors() as held:
+            if open_below(held, root, above, FOLDER) or not remove_folder(name, held[0]):
                 return
-            if not remove_folder(name, held[0] if above else root):
-                return
-        finally:
-            if held:
-                close_all(held)
         folder = above
+    if folder:
+        remove_folder(folder, root)

@@ -38,7 +38,7 @@ SHORT = 1 << 22
 
 ENOUGH = 8
 """After how many puts of new blobs in a row the next one is taken for new as well."""
-_NEW, _PRIVATE = (NEW,), (0o600,)
+_NEW, _PRIVATE, _FOLDER = (NEW,), (0o600,), (FOLDER,)
 _SHARED, _ALONE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -202,9 +202,12 @@ def delete_short(lock: FolderLock, path: str) -> bool:
             if (there.st_dev, there.st_ino) != lock.place:
                 raise OSError(errno.ESTALE, "another folder is there by now")
             if slash:
-                if failed := open_below(held, root, above, FOLDER):
+                if "/" not in above:
+                    # As `open_below` does, without its steps of Python: a thirtieth of the delete.
+                    held.extend(map(lock.open, (above,), _FOLDER))
+                elif failed := open_below(held, root, above, FOLDER):
                     raise OSError(-failed, os.strerror(-failed))
-                folder = held[0]
+                [folder] = held
             if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise OSError(errno.EPERM, "it isn't a file")
             os.unlink(name, dir_fd=folder)
@@ -219,5 +222,5 @@ def delete_short(lock: FolderLock, path: str) -> bool:
         release(root)
         raise
     finally:
-        if held:
-            any(map(os.close, held))
+        for each in held:  # at most one, and an interrupt comes after a call, so not before its close
+            os.close(each)
