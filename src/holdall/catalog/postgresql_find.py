@@ -14,7 +14,6 @@ from holdall.catalog.sql import (
     ALWAYS,
     LONGEST,
     NEVER,
-    PAGE,
     TEXTS,
     Ask,
     Narrowing,
@@ -24,6 +23,7 @@ from holdall.catalog.sql import (
     is_text,
     negated,
 )  # fmt: skip
+from holdall.catalog.sql_listings import rows_by_key
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
 from holdall.spans import past_start
 
@@ -207,35 +207,14 @@ def _fits(query: Query) -> bool:
 
 
 def _by_key(ask: Ask, table: str, part: Part, query: Query) -> Iterator[Row]:
-    """Yield rows by key.
+    """Yield rows by key."""
 
-    The planner often takes the index of the keys, where rows match so rarely that another index is a
-    thousand times as fast. So the first pages are sorted after all matches were found; later ones, of many
-    matches, are read by key.
-    """
-    at, limit = None, first_page(query)
-    if query.after is not None:
-        at = query.after[1]
-        if at != query.after[0] or not is_text(at):
-            everything = _by_key(ask, table, part, Query(query.where, query.order))
-            yield from filter(compile_after(query.order, query.after), everything)
-            return
-    sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
-    fenced = part != ALWAYS
-    while True:
-        where = f"({part.sql})" if at is None else f"({part.sql}) AND key {sign} %s"
-        source = f"SELECT {COLUMNS} FROM {table} WHERE {where}"
-        sql = f"SELECT * FROM ({source} OFFSET 0) AS found" if fenced else source
-        values = part.values if at is None else (*part.values, at)
-        rows = ask(f"{sql} ORDER BY key {way} LIMIT %s", (*values, limit))
-        yield from map(row_of, rows)
-        if len(rows) < limit:
-            return
-        at = rows[-1][0]
-        if not fenced or limit == LONGEST:
-            fenced, limit = False, PAGE
-        else:
-            limit = LONGEST
+    def select(bound: str, by_key: bool) -> str:
+        source = f"SELECT {COLUMNS} FROM {table} WHERE ({part.sql}){bound}"
+        # Behind this fence all matches are found before they are sorted.
+        return f"{source if by_key else f'SELECT * FROM ({source} OFFSET 0) AS found'} ORDER BY key"
+
+    return rows_by_key(ask, query, part.values, select, "%s", part == ALWAYS)
 
 
 class _Pages:

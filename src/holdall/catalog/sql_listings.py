@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from holdall.catalog.backend import MetadataBackend
-from holdall.catalog.query import Path
+from holdall.catalog.query import Path, Query, compile_after
 from holdall.catalog.row import Blob, Row
-from holdall.catalog.sql import PAGE, is_text
+from holdall.catalog.sql import LONGEST, PAGE, Ask, first_page, is_text
 from holdall.catalog.sql_transaction import COLUMNS, EARLIER, GET_BLOB, ROW, blob_of_row, row_of
 from holdall.spans import past_start
 
@@ -43,6 +43,50 @@ def find_version(
         found = one(newest, (key,))
         if (None if found is None else found[2]) == (None if before is None else before[2]):
             return None, False
+
+
+def rows_by_key(
+    ask: Ask,
+    query: Query,
+    values: tuple[Any, ...],
+    select: Callable[[str, bool], str],
+    mark: str,
+    by_key: bool,
+) -> Iterator[Row]:
+    """Yield rows by key.
+
+    A planner may take the index of the keys where rows match so rarely that another index is a thousand times
+    as fast. So the first pages are sorted after all matches were found. Of many matches that would be too
+    much for each page: later pages read the table by key, each row once.
+
+    Args:
+        ask: Runs a statement.
+        query: The query, whose order is that of the keys.
+        values: Those of the condition's parameters.
+        select: Returns a statement up to the key that orders it, of a condition to add, and whether the table
+            is read by key.
+        mark: A parameter.
+        by_key: Whether the table is read by key from the first page on.
+    """
+    at, limit = None, first_page(query)
+    if query.after is not None:
+        at = query.after[1]
+        if at != query.after[0] or not is_text(at):
+            everything = rows_by_key(ask, Query(query.where, query.order), values, select, mark, by_key)
+            yield from filter(compile_after(query.order, query.after), everything)
+            return
+    sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
+    while True:
+        bound, given = ("", values) if at is None else (f" AND key {sign} {mark}", (*values, at))
+        rows = ask(f"{select(bound, by_key)} {way} LIMIT {mark}", (*given, limit))
+        yield from map(row_of, rows)
+        if len(rows) < limit:
+            return
+        at = rows[-1][0]
+        if by_key or limit == LONGEST:
+            by_key, limit = True, PAGE
+        else:
+            limit = LONGEST
 
 
 class SqlReads(MetadataBackend):

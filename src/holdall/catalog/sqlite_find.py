@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from holdall.catalog.query import (
     EVERYTHING,
@@ -23,7 +23,6 @@ from holdall.catalog.sql import (
     ALWAYS,
     LONGEST,
     NEVER,
-    PAGE,
     TEXTS,
     Ask,
     Narrowing,
@@ -33,6 +32,7 @@ from holdall.catalog.sql import (
     is_text,
     negated,
 )  # fmt: skip
+from holdall.catalog.sql_listings import rows_by_key
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
 from holdall.spans import past_start
 
@@ -196,44 +196,19 @@ def _paths_of(node: Node) -> Iterator[Path]:
 
 
 def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query, *, scans: bool = False) -> Iterator[Row]:
-    """Yield rows by key.
-
-    SQLite may find the first pages by an index of another field, and sort what it finds. Of many rows that
-    would be too much for each page, so that later pages read the table by key: each row once.
-    """
-    at, limit = None, first_page(query)
-    if query.after is not None:
-        at = _start_of_key(query)
-        if at is None:
-            everything = _by_key(ask, fields, Query(query.where, query.order))
-            yield from filter(compile_after(query.order, query.after), everything)
-            return
-    sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
+    """Yield rows by key."""
     of_keys, others = fields.split(query.where)
     if NEVER in (of_keys, others):
-        return
-    # The sign hides the column from the index of keys.
-    order = "+key" if scans and of_keys == ALWAYS != others else "key"
-    conditions, values = [f"({part.sql})" for part in (of_keys, others)], of_keys.values + others.values
-    while True:
-        where = " AND ".join(conditions if at is None else [*conditions, f"key {sign} ?"])
-        sql = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {where} ORDER BY {order} {way} LIMIT ?"
-        rows = ask(sql, (*values, limit) if at is None else (*values, at, limit))
-        yield from map(row_of, rows)
-        if len(rows) < limit:
-            return
-        at = rows[-1][0]
-        if limit == LONGEST or others == ALWAYS:
-            # The sign hides the condition from indexes.
-            conditions[1], limit, order = f"+({others.sql})", PAGE, "key"
-        elif conditions[1][0] != "+":
-            limit = LONGEST
+        return iter(())
+    # The sign hides the column from the index of keys, and below the condition from others.
+    first = "+key" if scans and of_keys == ALWAYS != others else "key"
 
+    def select(bound: str, by_key: bool) -> str:
+        sign, order = ("+", "key") if by_key else ("", first)
+        where = f"({of_keys.sql}) AND {sign}({others.sql}){bound}"
+        return f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {where} ORDER BY {order}"
 
-def _start_of_key(query: Query) -> str | None:
-    """Return the key after which to begin, or None if that can't be said in SQL."""
-    value, key = cast(tuple[Any, str], query.after)
-    return key if value == key and is_text(key) else None
+    return rows_by_key(ask, query, of_keys.values + others.values, select, "?", others == ALWAYS)
 
 
 def _sort_here(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
