@@ -21,7 +21,7 @@ from holdall import (
     ValueStore,
     plugins,
 )
-from holdall.cli.plugins import Brought, read_brought
+from holdall.cli.packages import Brought, read_brought
 from holdall.config import load
 from holdall.layers.layer import Layer
 from holdall.plugins import LAYERS, SERIALIZERS, STORES

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from holdall import IntegrityError
-from holdall.catalog.mapped import map_file
+from holdall.catalog.reading import map_file
 from holdall.catalog.store import BlobStore
 
 RNG = np.random.default_rng(5)

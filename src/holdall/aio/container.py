@@ -22,6 +22,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.forks import begin_anew
+from holdall.keylocks import KeyLocks
 from holdall.keys import check_prefix
 from holdall.layers.caching import CacheMode, SyncReport
 from holdall.store import ABSENT, ANY, Can, Expect, Store
@@ -56,16 +57,6 @@ class _Change:
         self.content_type = content_type
 
 
-class _Turn:
-    """The lock of a key, for as long as somebody is in it or waits for it."""
-
-    __slots__ = "lock", "wanted"
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.wanted = 0
-
-
 class Container:
     """The blobs of a store, with the memory of one handle. Its calls are plain ones: those that go to the
     store are for worker threads, where each runs to its end, so that a cancelled `await` leaves this memory
@@ -93,7 +84,7 @@ class Container:
         """Make new locks, here and in the child of a fork, where nobody would release the old ones."""
         # No call to the store is made while this is held.
         self._lock = threading.Lock()
-        self._turns: dict[str, _Turn] = {}
+        self._turns = KeyLocks()
         self._syncing = threading.Lock()
 
     @property
@@ -280,25 +271,17 @@ class Container:
         """The turn of a writer: what it expects to be there. Writers of this handle on one key go one after
         another, so that they never conflict with each other."""
         key = self.checked(key)
-        with self._lock:
-            turn = self._turns.setdefault(key, _Turn())
-            turn.wanted += 1
-        try:
-            with turn.lock:
+        with self._turns.of(key):
+            try:
                 yield self._expect_of(key)
-        except BaseException:
-            # It may have been written or not, or changed by others: the copy is good for nothing. The ETag
-            # stays, so that only a read allows the next write.
-            with self._lock:
-                known = self._known.get(key)
-                if known is not None:
-                    self._known[key] = _Known(next(self._clock), known.state, None)
-            raise
-        finally:
-            with self._lock:
-                turn.wanted -= 1
-                if not turn.wanted:
-                    del self._turns[key]
+            except BaseException:
+                # It may have been written or not, or changed by others: the copy is good for nothing. The
+                # ETag stays, so that only a read allows the next write.
+                with self._lock:
+                    known = self._known.get(key)
+                    if known is not None:
+                        self._known[key] = _Known(next(self._clock), known.state, None)
+                raise
 
     def _expect_of(self, key: str) -> Expect:
         """Return the state to compare with."""

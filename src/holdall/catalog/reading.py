@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import mmap
+import os
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic
 from typing import IO, Any, Final, TypeVar, cast
 
@@ -13,7 +16,6 @@ from holdall.catalog.blobs import BlobBackend, address_of, is_there
 from holdall.catalog.changes import make_lease
 from holdall.catalog.compression import unpack
 from holdall.catalog.content import Formats
-from holdall.catalog.mapped import map_file
 from holdall.catalog.names import Lease, not_found
 from holdall.catalog.row import Blob, Row
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreError, UnsupportedOperation
@@ -264,3 +266,24 @@ def _damage_error(size: int, put: int, key: str) -> IntegrityError:
         "from a backup, or put the object again",
         key=key,
     )
+
+
+def map_file(path: Path, size: int) -> memoryview | None:
+    """Return the bytes of a file that nothing writes to any more; None if it is gone, or can't be mapped.
+
+    The map lasts as long as something uses the bytes. The file may be deleted meanwhile.
+
+    Args:
+        path: The file.
+        size: The number of bytes that it must have. Memory that a shorter file lacks can't be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size != size:
+                return None
+            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return None

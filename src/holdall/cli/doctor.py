@@ -15,10 +15,9 @@ from holdall.cli.durations import parse_duration
 from holdall.cli.errors import UNAVAILABLE, describe
 from holdall.cli.options import Json, StoreOption
 from holdall.cli.output import Output, dumps
-from holdall.cli.packages import Extra, read_extras
+from holdall.cli.packages import Brought, Extra, read_brought, read_extras
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
-from holdall.cli.plugins import Brought, read_brought
 from holdall.cli.stores import default_name, spoken
 from holdall.errors import StoreError
 from holdall.store import Can

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from bisect import bisect
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from holdall.layers.frames import Encoder, read_part, regrouped
 from holdall.layers.keycheck import KeyCheck
 from holdall.layers.keynames import LONGEST, KeyNames
 from holdall.layers.keyring import KeyRing
-from holdall.layers.order import warn_of_compression
+from holdall.layers.layer import Layer
 from holdall.layers.sealing import (
     FRAME,
     HEAD,
@@ -512,3 +513,23 @@ class _Reader(BlobReader):
         stop = self._info.size if stop is None else min(stop, self._info.size)
         first, past = start // FRAME, -(-stop // FRAME)
         return self._info, cut(self._frames(first, past), start - first * FRAME, stop - first * FRAME)
+
+
+def warn_of_compression(store: Store) -> None:
+    """Warn if a store, or one below it, compresses what a new `EncryptedStore` over it encrypts: ciphertext
+    doesn't shrink."""
+    waiting = [store]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, Layer):
+            continue
+        if each._compresses:
+            name = type(each).__name__
+            warnings.warn(
+                f"{name} below EncryptedStore compresses encrypted bytes, which don't shrink; expected the "
+                f"other order: {name}(EncryptedStore(store, key))",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+        waiting += each._below

@@ -18,9 +18,9 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.forks import begin_anew
+from holdall.keylocks import KeyLocks
 from holdall.layers.layer import Layer
 from holdall.layers.replicas.copying import EXACT, digest, replace, state
-from holdall.layers.replicas.turns import Turns
 from holdall.store import Can, Info, Piece, Store
 from holdall.workers import Call, Workers
 
@@ -53,7 +53,7 @@ class Replicas:
 
     def _begin(self) -> None:
         # Also in the child of a fork: threads stay in the parent, and what they held would be held for ever.
-        self._turns = Turns()
+        self._turns = KeyLocks()
         # Each replica has threads of its own, since some media keep a connection for each thread.
         self.workers = {name: Workers() for name in self.names}
 

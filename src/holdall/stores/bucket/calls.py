@@ -12,10 +12,8 @@ from typing import Any
 
 from holdall.blob import Piece
 from holdall.stopping import Stop, Stopped, current
-from holdall.stores.bucket.awaited import asynchronous
-from holdall.stores.bucket.driver import driver
-from holdall.stores.bucket.ending import watch
-from holdall.stores.bucket.waking import begin
+from holdall.stores.bucket.driver import asynchronous, driver
+from holdall.stores.bucket.waking import begin, watch
 from holdall.workers import aside
 
 _LOOK = 0.1

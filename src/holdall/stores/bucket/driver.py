@@ -1,12 +1,13 @@
-"""obstore, for this process: what a fork inherits of it hangs."""
+"""obstore, for this process: what a fork inherits of it hangs, and what it can't await."""
 
 from __future__ import annotations
 
 import os
 import sys
+from inspect import iscoroutinefunction
 from typing import Any
 
-from holdall.errors import MissingDependencyError, StoreUnavailableError
+from holdall.errors import MissingDependencyError, StoreUnavailableError, UnsupportedOperation
 from holdall.forks import in_child
 
 _loaded: list[Any] = []
@@ -76,3 +77,17 @@ def _copy_of(module: Any) -> Any:
             f"processes with the method 'spawn' or 'forkserver' instead ({error})"
         ) from error
     return copy
+
+
+def is_asynchronous(provider: object) -> bool:
+    """Return whether a call of this credential provider returns a coroutine, as far as that is known without
+    one. Those of `obstore.auth` hold a session that belongs to the event loop in which they were made."""
+    return iscoroutinefunction(provider) or iscoroutinefunction(getattr(provider, "__call__", None))  # noqa: B004
+
+
+def asynchronous() -> UnsupportedOperation:
+    """Return the error for a credential provider that must be awaited."""
+    return UnsupportedOperation(
+        "an asynchronous credential provider belongs to its event loop; give the client a plain function, as "
+        "the providers of obstore.auth are that have no Async in their names"
+    )

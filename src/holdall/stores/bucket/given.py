@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
-from holdall.stores.bucket.awaited import asynchronous, is_asynchronous
-from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.driver import asynchronous, driver, is_asynchronous
 from holdall.stores.bucket.google import anonymous_account
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

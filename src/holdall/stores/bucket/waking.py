@@ -1,13 +1,18 @@
-"""How threads of obstore wake an event loop.
+"""Futures of obstore: how its threads wake an event loop with them, and when the interpreter may end.
 
 A loop of asyncio is woken by a byte in a socket, which it reads by two calls and an exception, and makes a
 handle for each outcome. Where the system has an eventfd, outcomes come by one call, several together.
+
+A thread of obstore holds a future until a moment after its outcome is there, or after it is cancelled. If it
+lets the future go when there is no interpreter any more, the process is aborted or an alarming text printed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import time
 from asyncio import events
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +20,7 @@ from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from holdall.stores.bucket.ending import watch
+from holdall.forks import in_child
 
 
 def begin(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -87,3 +92,29 @@ def _make_waker(loop: asyncio.AbstractEventLoop) -> Any:
         return loop
     _wakers[loop] = ref(waker)
     return waker
+
+
+_MOST = 1.0
+"""Seconds that the end of the interpreter waits at most."""
+_latest: deque[ref[Any]] = deque(maxlen=4096)
+
+
+def watch(future: Any) -> None:
+    """Let the interpreter end only after obstore has let the future go, if it has an outcome by then."""
+    _latest.append(ref(future))
+
+
+def _settle() -> None:
+    end = time.monotonic() + _MOST
+    while _latest and time.monotonic() < end:
+        future = _latest[-1]()
+        if future is None or not future.done():
+            _latest.pop()
+        else:
+            del future
+            time.sleep(0.001)
+
+
+atexit.register(_settle)
+# The threads that held them are the parent's.
+in_child(_latest.clear)

@@ -9,11 +9,11 @@ _FEW = 256
 """The number of locks that are remembered before dead ones are forgotten."""
 
 
-class Turns:
+class KeyLocks:
     """The locks of keys, for the threads of one handle; a thread may take one again that it holds.
 
-    >>> turns = Turns()
-    >>> with turns.of("a"):
+    >>> locks = KeyLocks()
+    >>> with locks.of("a"):
     ...     pass
     """
 
