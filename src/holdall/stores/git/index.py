@@ -50,15 +50,13 @@ class Index:
 
     def __init__(
         self,
-        signature: tuple[int, int, int] | None,
         rows: Rows,
         entries: Parts[Entry],
         extended: bool = False,
         unmerged: bool = False,
-        by_git: bool = False,
         left: Sequence[LeftOut] = (),
     ) -> None:
-        self.signature = signature
+        self.signature: tuple[int, int, int] | None = None
         """Of the file that it was read from: time, inode, size."""
         self._rows = rows
         self.entries = entries
@@ -66,7 +64,7 @@ class Index:
         self.extended = extended
         """Whether an entry may have more flags than version 2 knows."""
         self.unmerged = unmerged
-        self.by_git = by_git
+        self.by_git = False
         """Whether git wrote it, which adds extensions."""
         self.left = left
         """Tracked entries that can't be blobs, in the order of the paths."""
@@ -116,7 +114,7 @@ class Index:
             if key is not None and entry.mode != 0o120000:
                 entries[key] = entry
         rows, parts = self._rows.changed(raws), self.entries.changed(entries)
-        made = Index(None, rows, parts, self.extended, self.unmerged, left=self.left)
+        made = Index(rows, parts, self.extended, self.unmerged, left=self.left)
         if not any(path.endswith(b".gitattributes") for path in changes):
             made._converts = self._converts
         return made
@@ -167,7 +165,7 @@ def _pack(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[by
     return raw, Entry(os.fsdecode(path), oid, mode, mtime, inode, size)
 
 
-EMPTY = Index(None, Rows([]), Parts[Entry].of({}))
+EMPTY = Index(Rows([]), Parts[Entry].of({}))
 
 _DAMAGED = (
     "the index of the repository is damaged ({}): move the file away and run `git reset`, which makes a new "
@@ -287,7 +285,7 @@ def _entries(content: bytes, width: int, fold: bool) -> tuple[int, Index]:
     if at > len(content):
         raise ValueError("it ends within an entry")
     left.sort()
-    return at, Index(None, Rows.of(paths, raws), Parts[Entry].of(entries), extended, unmerged, left=left)
+    return at, Index(Rows.of(paths, raws), Parts[Entry].of(entries), extended, unmerged, left=left)
 
 
 def _shared_name(content: bytes, at: int, before: bytes) -> tuple[bytes, int]:

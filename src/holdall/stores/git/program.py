@@ -70,27 +70,18 @@ class Git:
         # By itself git leaves loose objects to the system.
         self._options = ("-c", "core.fsync=all") if durable else ()
 
-    def run(
-        self,
-        *arguments: str,
-        data: bytes | BinaryIO | None = None,
-        good: Sequence[int] = (0,),
-        network: bool = False,
-        **more: str,
-    ) -> bytes:
+    def run(self, *arguments: str, data: bytes | BinaryIO | None = None, **more: str) -> bytes:
         """Run a command; return its output.
 
         Args:
             data: Its standard input.
-            good: The exit codes that aren't errors.
-            network: Whether it may wait for another host.
             more: Variables for its environment.
 
         Raises:
             StoreUnavailableError: It failed, or took too long; with what git printed.
         """
-        code, output, errors = self.call(*arguments, data=data, network=network, **more)
-        if code not in good:
+        code, output, errors = self.call(*arguments, data=data, network=False, **more)
+        if code:
             raise StoreUnavailableError(f"git {arguments[0]}: {errors or _describe_end(code)}")
         return output
 

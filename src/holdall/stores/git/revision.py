@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice, takewhile
@@ -47,14 +48,14 @@ class Everything(NamedTuple):
     """Entries that can't be blobs, sorted."""
 
 
+@dataclass
 class Known:
     """Cached facts about a commit, which never change."""
 
-    def __init__(self, commit: bytes, root: bytes) -> None:
-        self.commit = commit
-        self.root = root
-        self.when: datetime | None = None
-        self.everything: Everything | None = None
+    commit: bytes
+    root: bytes
+    when: datetime | None = None
+    everything: Everything | None = None
 
 
 class GitRevision(Store):
