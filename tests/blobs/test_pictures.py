@@ -41,6 +41,12 @@ def test_bytes_are_kept_as_given(name: str, tmp_path: Path) -> None:
     assert BytesBlob(data).as_blob(ImageBlob).as_image().tobytes() == image.tobytes()
 
 
+@pytest.mark.parametrize(("data", "what"), [(b"text", "expected PNG, JPEG"), (b"GIF89a", "begin as GIF")])
+def test_bytes_that_are_no_image(data: bytes, what: str) -> None:
+    with pytest.raises(SerializationError, match=rf"isn't an image .*{what}.*: Pillow doesn't know it$"):
+        ImageBlob(data).as_image()
+
+
 def test_an_image_is_kept_whole() -> None:
     image = drawing("RGBA")
     image.putalpha(99)

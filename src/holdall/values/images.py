@@ -116,7 +116,9 @@ class ImageSerializer(MediaSerializer):
             _complete(found)
         # Decoders raise errors of many types for bad bytes; all mean the same.
         except Exception as error:
-            raise self._explain_unread(data, "an image", error) from error
+            # Pillow names the stream by its address.
+            why = "Pillow doesn't know it" if isinstance(error, image.UnidentifiedImageError) else error
+            raise self._explain_unread(data, "an image", why) from error
         return found
 
 
