@@ -81,6 +81,13 @@ def test_names_that_are_not_utf_8_are_counted() -> None:
     assert str(report).endswith(", ...")
 
 
+def test_a_report_has_names_as_a_difference_has_them(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"two\nlines"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    report = copy_store(FilesystemStore(tmp_path), MemoryStore())
+    assert "'caf\\udce9', 'two\\nlines'" in str(report)
+
+
 @pytest.mark.parametrize("act", [copy_store, sync_stores, move_store])
 def test_what_the_target_leaves_out_is_not_replaced(act: Any) -> None:
     source = MemoryStore({"a": b"1", "b/c": b"2", "d": b"3"})

@@ -103,7 +103,7 @@ class Report:
 
     def __str__(self) -> str:
         notes = [
-            f"left out: {count:,} ({kind}): {', '.join(map(repr, self.left_out_paths.get(kind, [])))}"
+            f"left out: {count:,} ({kind}): {', '.join(map(_quote, self.left_out_paths.get(kind, [])))}"
             + (", ..." if count > len(self.left_out_paths.get(kind, [])) else "")
             for kind, count in self.left_out.items()
         ]
@@ -117,6 +117,11 @@ class Report:
         took = f"{_bytes(self.bytes)} in {self.seconds:.1f} s"
         rate = f" ({_bytes(self.rate)}/s)" if self.bytes and self.seconds else ""
         return f"{', '.join([*counts, took]) if counts else 'nothing to do, ' + took}{rate}"
+
+
+def _quote(path: str) -> str:
+    # A path that shows what isn't UTF-8 by backslashes is printable.
+    return f"'{path}'" if path.isprintable() else ascii(path)
 
 
 def _bytes(count: float) -> str:
