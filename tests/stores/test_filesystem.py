@@ -81,6 +81,19 @@ def test_names_that_differ_by_case_only_are_of_a_disk_that_tells_them_apart(tmp_
     assert dict(FilesystemStore(tmp_path).items()) == {"a": b"a", "A": b"A"}
 
 
+def test_a_file_over_the_limit_of_a_process_is_told(tmp_path: Path) -> None:
+    script = """
+        import resource, sys
+        from holdall import FilesystemStore
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        FilesystemStore(sys.argv[1])["a"] = b"1" * 2000
+    """
+    run = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert "StoreUnavailableError: 'a': the file would be larger than" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def _no(_: str) -> bool:
     return False
 

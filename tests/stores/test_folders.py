@@ -762,7 +762,8 @@ def test_a_file_that_was_begun_before_a_fork_is_the_parents(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT]
+    "code",
+    [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG],
 )
 def test_no_error_of_the_system_comes_out_bare(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

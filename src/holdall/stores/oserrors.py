@@ -72,6 +72,12 @@ def translate(error: OSError, what: str, key: str | None = None) -> StoreError:
         return StoreUnavailableError(
             "the disk or a quota is full; nothing was changed: free some space, then try again", key=key
         )
+    if code == errno.EFBIG:
+        return StoreUnavailableError(
+            "the file would be larger than the file system or this process's limit (ulimit -f) allows; "
+            "nothing was changed",
+            key=key,
+        )
     if code in (errno.EACCES, errno.EPERM):
         return StoreUnavailableError(
             f"no permission to {what}: check the owner and the mode of the store's folder and of the file",
