@@ -4,6 +4,8 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -394,3 +396,27 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with Store.from_uri(f"{scheme}./~/x") as store:
         store["a"] = b"2"
     assert (cwd / "~" / "x").exists()
+
+
+def test_a_working_folder_that_was_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    opened: list[Callable[[], object]] = [
+        *(
+            partial(Store.from_uri, uri)
+            for uri in ("a", "hashdir://a", "sqlite:///a", "zip://a", "git+file://a")
+        ),
+        lambda: holdall.BlobStore("a"),
+        lambda: holdall.copy_store(MemoryStore({"a": b""}), MemoryStore(), journal="a"),
+    ]
+    for each in opened:
+        with pytest.raises(StoreUnavailableError, match="the working folder was deleted"):
+            each()
+
+
+def test_a_password_behind_one_slash_is_not_shown() -> None:
+    with pytest.raises(InvalidArgumentError, match="neither a URI nor a path") as raised:
+        Store.from_uri("redis:/user:secret@host/0")
+    assert "secret" not in str(raised.value)

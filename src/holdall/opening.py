@@ -52,7 +52,8 @@ def _open_named(named: Reference, options: Mapping[str, Any]) -> Store:
 
     if named.folder.startswith("/"):
         raise InvalidArgumentError(
-            f"'{named.name}:{named.folder}' is neither a URI nor a path: a URI begins with {named.name}://, "
+            # Not the rest of it, where a password may be.
+            f"'{named.name}:/...' is neither a URI nor a path: a URI begins with {named.name}://, "
             f"a folder of the store {named.name!r} is '{named.name}:a/folder'"
         )
     # Known before the file is looked for, so that bad options open nothing.

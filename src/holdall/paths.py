@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.errors import InvalidArgumentError, InvalidTypeError, StoreUnavailableError
 
 _log = logging.getLogger("holdall")
 
@@ -62,6 +62,18 @@ def checked_path(path: object, what: str = "a folder") -> str:
         )
     checked_text(given, f"the path of {what}")
     return given
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The absolute path of one that a user gave, where `~` is the home folder.
+
+    Raises:
+        StoreUnavailableError: It is relative, and the working folder was deleted.
+    """
+    try:
+        return os.path.abspath(os.path.expanduser(os.fspath(path)))
+    except FileNotFoundError as error:
+        raise StoreUnavailableError("the working folder was deleted; give an absolute path") from error
 
 
 def checked_text(text: str, what: str) -> None:

@@ -13,6 +13,7 @@ from holdall.arguments import check_type
 from holdall.blob import Can
 from holdall.catalog.row import Blob
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.paths import absolute
 from holdall.store import Store
 
 _MOST_SHARDS: Final = 8
@@ -100,7 +101,7 @@ class FilesystemBlobBackend(BlobBackend):
         super().__init__(FilesystemStore(base_dir, durable=durable), shard_chars=shard_chars)
         self._owned = True
         # A program may change its folder later.
-        self._base = Path(os.path.abspath(os.path.expanduser(base_dir)))
+        self._base = Path(absolute(base_dir))
 
     def path(self, address: str) -> Path | None:
         return self._base / address

@@ -40,6 +40,7 @@ from holdall.catalog.row import Row
 from holdall.catalog.writing import Put, Writer, named_input
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidTypeError, StoreClosedError
 from holdall.masterkeys import Key
+from holdall.paths import absolute
 from holdall.store import Store
 from holdall.values.pickles import Mode
 
@@ -118,7 +119,7 @@ class BlobStore(Care):
         # So that no traceback from here on shows a key.
         pickle_key = None
         # A program may change its folder later.
-        folder = Path(os.path.abspath(os.path.expanduser(cache_dir)))
+        folder = Path(absolute(cache_dir))
         self._open(formats, folder, backend, blob_backend, bool(content_addressable), keep, bool(durable))
 
     def _open(self, formats: Formats, *given: Any) -> None:

@@ -25,7 +25,7 @@ from holdall.errors import (
 )
 from holdall.files import BlobFile, BlobWriter
 from holdall.keys import check_key
-from holdall.paths import checked_path
+from holdall.paths import absolute, checked_path
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.drafts import Draft, compare, describe, etag_of
@@ -107,7 +107,7 @@ class FilesystemStore(Store):
     """Whether a folder goes with its last blob."""
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        self._given = _absolute(path)
+        self._given = absolute(checked_path(path))
         self._durable = durable
         self._near = not durable
         self._slow = True
@@ -558,15 +558,6 @@ class _Writer(BlobWriter):
     def _drop(self) -> None:
         self._held = []
         self._draft.drop()
-
-
-def _absolute(path: object) -> str:
-    """The absolute path of a folder."""
-    given = checked_path(path)
-    try:
-        return os.path.abspath(os.path.expanduser(given))
-    except FileNotFoundError as error:
-        raise StoreUnavailableError("the working folder was deleted; give an absolute path") from error
 
 
 def _is_special(path: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from holdall.arguments import check_count, check_type
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
 from holdall.identity import identity, name_of
+from holdall.paths import absolute
 from holdall.spans import Span
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
@@ -366,7 +367,7 @@ def _check_journal(journal: str | os.PathLike[str] | None) -> str | None:
         return None
     if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):
         raise InvalidArgumentError(f"journal must be the path of a file, not {journal!r}")
-    return os.path.abspath(os.path.expanduser(os.fspath(journal)))
+    return absolute(journal)
 
 
 def _check_limit(max_delete: float) -> float:

@@ -15,6 +15,7 @@ from holdall.errors import (
     KeyConflictError,
     naming,
 )
+from holdall.paths import absolute
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put
 from holdall.stores.git.checkout import convert_together
 from holdall.stores.git.creation import check_place, make
@@ -86,7 +87,7 @@ class GitStore(WorkTreeStore):
         init: bool = False,
     ) -> None:
         given = check_options(path, author, remote, pull_interval, push, timeout)
-        self._given = os.path.abspath(os.path.expanduser(given))
+        self._given = absolute(given)
         self._author, self._durable, self._timeout = author, durable, timeout
         self._remote_given, self._pull_interval, self._push = remote, pull_interval, push
         self._init = init

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from holdall.errors import InvalidArgumentError, StoreUnavailableError
-from holdall.paths import checked_path
+from holdall.paths import absolute, checked_path
 
 _SOON = 200
 """Microseconds for which a look at the folder is enough: it misses that a file was cut, or that the folder
@@ -141,7 +141,7 @@ def file_path(path: object) -> str:
     """
     if path == ":memory:":
         raise InvalidArgumentError("':memory:' isn't a file; use MemoryStore or memory://")
-    name = os.path.abspath(os.path.expanduser(checked_path(path, "a file, such as 'blobs.db'")))
+    name = absolute(checked_path(path, "a file, such as 'blobs.db'"))
     try:
         mode = os.stat(name).st_mode
     except OSError:

@@ -17,7 +17,7 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.keys import positions
-from holdall.paths import checked_path
+from holdall.paths import absolute, checked_path
 from holdall.ranges import cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.zip.archive import locate
@@ -74,7 +74,7 @@ class ZipStore(Store):
     def __init__(
         self, path: str | os.PathLike[str], *, durable: bool = False, compression: str | None = None
     ) -> None:
-        given = os.path.expanduser(checked_path(path, "an archive"))
+        given = absolute(checked_path(path, "an archive"))
         if compression not in (None, "stored", "deflated"):
             raise InvalidArgumentError(f"expected compression as 'stored' or 'deflated', got {compression!r}")
         # The journal lies next to the archive itself, also when a link leads there.
