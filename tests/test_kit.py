@@ -589,7 +589,7 @@ class Keeping(Named):
         pieces = list(body)
         info = super()._write(key, pieces, expect, attributes)
         if len(pieces) == 1:
-            self._entries[key] = self._entries[key]._replace(data=pieces[0])
+            self._entries[key] = pieces[0], *self._entries[key][1:]
         return info
 
 
@@ -605,7 +605,7 @@ class Falsy(Named):
 
     def _live(self, key: str) -> _Entry | None:
         entry = super()._live(key)
-        return entry if entry is not None and entry.data else None
+        return entry if entry is not None and entry[0] else None
 
 
 class ExpiredButListed(Named):
