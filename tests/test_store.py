@@ -1,10 +1,13 @@
 """What the base class does for every store: its face in a repr, its secrets, what it hands out."""
 
 import copy
+import gc
 import io
 import os
 import pickle
 import re
+import sys
+import warnings
 from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -481,3 +484,25 @@ def test_a_half_made_store_can_be_shown(kind: type[Any]) -> None:
 def test_a_file_that_an_interrupt_left_half_made_is_dropped() -> None:
     file = SpooledWriter.__new__(SpooledWriter)
     file.discard()
+
+
+@pytest.mark.parametrize(
+    "make", [MemoryStore, lambda: FilesystemStore("."), lambda: CompressedStore(MemoryStore())]
+)
+@pytest.mark.parametrize(("mode", "data"), [("wb", b"half"), ("w", "half")])
+def test_a_dropped_file_where_warnings_are_errors(
+    make: Callable[[], Store], mode: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is discarded all the same, and nothing else is said."""
+    said: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: said.append(str(raised.exc_value)))
+    store = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file = store.open("a", mode)
+        file.write(data)
+        del file
+        gc.collect()
+    assert said == ["the file of 'a' was dropped without being closed, so it wasn't stored; use `with`"]
+    assert not store

@@ -308,13 +308,14 @@ class BlobWriter(io.RawIOBase):
     def __del__(self) -> None:
         # A file that wasn't closed wasn't finished: closing it here would publish half a blob.
         if not self._done:
-            _warn_dropped(self)
-            self.discard()
+            _discard_dropped(self)
 
 
-def _warn_dropped(file: object) -> None:
+def _discard_dropped(file: Any) -> None:
+    # First of all, since the warning is raised where warnings are errors.
+    file.discard()
     warnings.warn(
-        f"{file!r} was dropped without being closed, so it wasn't stored; use `with`",
+        f"the file of {file.key!r} was dropped without being closed, so it wasn't stored; use `with`",
         ResourceWarning,
         stacklevel=3,
     )
@@ -394,12 +395,11 @@ class TextFile(io.TextIOWrapper):
     def __del__(self) -> None:
         # A file that was never made, or was detached, has no buffer.
         try:
-            discard = None if self.closed else getattr(self.buffer, "discard", None)
+            writer: Any = None if self.closed else self.buffer
         except ValueError:
             return
-        if discard is not None:
-            _warn_dropped(self)
-            discard()
+        if hasattr(writer, "discard"):
+            _discard_dropped(writer)
 
 
 class _MarkedFile(TextFile):

@@ -259,7 +259,7 @@ def test_a_block_that_raises_writes_nothing(store: Store, mode: str, compression
     with fs.open("b.xz", mode, compression=compression) as file:
         file.write(data)
     assert store["b.xz"] == store["a.xz"]
-    with pytest.warns(ResourceWarning, match="dropped without being closed"):
+    with pytest.warns(ResourceWarning, match="the file of 'c.xz' was dropped without being closed"):
         fs.open("c.xz", mode, compression=compression).write(data)
     with pytest.raises(InvalidArgumentError, match="gzip"):
         fs.open("c.xz", mode, compression="gz")

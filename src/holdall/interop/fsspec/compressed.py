@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from holdall.errors import InvalidArgumentError
-from holdall.files import _warn_dropped
+from holdall.files import _discard_dropped
 from holdall.interop.loading import load
 
 
@@ -45,6 +45,11 @@ class _Compressed(io.RawIOBase):
     def tell(self) -> int:
         return self._outer.tell()
 
+    @property
+    def key(self) -> str:
+        """The key that the caller opened."""
+        return self._inner.key
+
     def discard(self) -> None:
         """Close a file that was written, without storing anything."""
         if self.closed:
@@ -76,8 +81,7 @@ class _Compressed(io.RawIOBase):
     def __del__(self) -> None:
         # A file that wasn't closed wasn't finished.
         if self._writes and not self.closed:
-            _warn_dropped(self)
-            self.discard()
+            _discard_dropped(self)
 
 
 def compressed(file: Any, path: str, mode: str, compression: str | None) -> Any:
