@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -538,6 +539,26 @@ def test_coarse_times_lose_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for thread in threads:
         thread.join()
     assert FilesystemStore(tmp_path)["n"] == b"0080"
+
+
+def test_a_file_that_is_a_mount_point_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `docker run -v file:/data/file`."""
+
+    def fails(*_: object, **__: object) -> object:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"1"
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(os, name, fails)
+    for call in (
+        partial(store.put, "a", b"2"),
+        partial(store.put, "a", iter([b"2"])),
+        partial(store.delete, "a"),
+    ):
+        with pytest.raises(StoreUnavailableError, match="mount the whole folder"):
+            call()
+    assert store["a"] == b"1"
 
 
 def test_times_of_ntfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

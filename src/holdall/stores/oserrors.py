@@ -78,6 +78,12 @@ def translate(error: OSError, what: str, key: str | None = None) -> StoreError:
             "nothing was changed",
             key=key,
         )
+    if code == errno.EBUSY:
+        return StoreUnavailableError(
+            f"can't {what}: the system uses the file or folder, perhaps as a mount point; mount the whole "
+            "folder of the store instead",
+            key=key,
+        )
     if code in (errno.EACCES, errno.EPERM):
         return StoreUnavailableError(
             f"no permission to {what}: check the owner and the mode of the store's folder and of the file",
