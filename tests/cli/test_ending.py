@@ -56,7 +56,7 @@ def test_what_is_to_be_done_at_the_end_of_the_process_is(usual: Any, tmp_path: P
     assert (tmp_path / "was-here").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_while_an_object_goes_is_not_lost(
     usual: Any, tmp_path: Path, number: str, code: int
 ) -> None:

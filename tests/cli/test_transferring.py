@@ -254,7 +254,9 @@ def test_another_transfer_has_another_journal(command, tmp_path):
     assert "would be among its blobs" in command.error("sync", "s", "t", "--journal", "s/j", code=2)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_ctrl_c_hints_at_resume(command, tmp_path, number, code):
     many(tmp_path / "s", 3000)
     process = command.start("cp", "./s", "./t", stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -36,6 +36,9 @@ def main(args: Sequence[str] | None = None) -> int:
             args = sys.argv[1:]
             # As with Ctrl-C, a half-written file is removed before the process ends.
             signal.signal(signal.SIGTERM, _stop)
+            # What a terminal sends when it is closed; nohup has it ignored.
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+                signal.signal(signal.SIGHUP, _stop)
             # A shell's background jobs ignore Ctrl-C, and must go on ignoring it.
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, _stop)
