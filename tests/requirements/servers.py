@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import boto3
 from tests.servers.azurite import azurite
+from tests.servers.certificates import sign_itself
 from tests.servers.moto import moto
 from tests.servers.valkey import ValkeyServer
 from tests.servers.web import nginx
@@ -52,20 +52,7 @@ class Servers:
     def website(self, folder: Path, host: str) -> Path:
         """Serve a folder by that name, with TLS; return the certificate that its users trust."""
         certificate, key = folder.with_suffix(".pem"), folder.with_suffix(".key")
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=reader",
-        ]
-        command += ["-addext", f"subjectAltName=DNS:{host}", "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run(command, check=True, capture_output=True)
+        sign_itself(f"DNS:{host}", certificate, key)
         more = f'ssl_certificate "{certificate}"; ssl_certificate_key "{key}";'
         self.ports[host, 443] = self._stack.enter_context(nginx(folder, more=more, tls="ssl"))
         return certificate

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import pickle
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +16,7 @@ import httpx
 import httpx2
 import pytest
 from tests.servers import web
+from tests.servers.certificates import sign_itself
 
 from holdall import (
     BlobNotFoundError,
@@ -367,20 +367,7 @@ def test_secrets_are_never_pickled_or_shown(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_certificate_must_be_trusted(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/a").write_bytes(b"1")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
-    subprocess.run(
-        [
-            *command.split(),
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            tmp_path / "key",
-            "-out",
-            tmp_path / "pem",
-        ],
-        check=True,
-        capture_output=True,
-    )
+    sign_itself("IP:127.0.0.1", tmp_path / "pem", tmp_path / "key")
     more = f'ssl_certificate "{tmp_path}/pem"; ssl_certificate_key "{tmp_path}/key";'
     with web.nginx(tmp_path / "root", more=more, tls="ssl") as port:
         url = f"https://127.0.0.1:{port}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from tests.servers.certificates import sign_itself
 from tests.servers.pgbouncer import pgbouncer
 from tests.servers.postgresql import PostgresServer
 
@@ -22,13 +22,9 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     with PostgresServer("default_transaction_isolation=serializable") as server:
-        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        names = ["-addext", "subjectAltName=DNS:localhost"]
-        key, certificate = f"{server.data}/server.key", f"{server.data}/server.crt"
-        subprocess.run(
-            [*command.split(), *names, "-keyout", key, "-out", certificate], check=True, capture_output=True
-        )
-        Path(key).chmod(0o600)
+        key, certificate = Path(server.data, "server.key"), Path(server.data, "server.crt")
+        sign_itself("DNS:localhost", certificate, key)
+        key.chmod(0o600)
         if os.getuid() == 0:
             shutil.chown(key, "postgres")
             shutil.chown(certificate, "postgres")
@@ -61,9 +57,7 @@ def test_tls(server: PostgresServer, tmp_path: Path) -> None:
     root = Path(server.data, "server.crt")
     for path in (root, tmp_path / "other.crt"):
         if path != root:
-            command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-            key = tmp_path / "other.key"
-            subprocess.run([*command.split(), "-keyout", key, "-out", path], check=True, capture_output=True)
+            sign_itself("DNS:localhost", path, tmp_path / "other.key")
         for host in ("localhost", "127.0.0.1"):
             url = f"postgresql://holdall@{host}:{server.port}/postgres"
             with Store.from_uri(f"{url}?sslmode=verify-full&sslrootcert={path}") as store:

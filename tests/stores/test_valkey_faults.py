@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from tests.servers.certificates import KEY
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyServer, valkey_cluster
@@ -513,13 +514,12 @@ def certificates(folder: Path) -> tuple[str, str, str]:
     authority, key, certificate = folder / "ca.pem", folder / "key.pem", folder / "cert.pem"
     request, extension = folder / "request.pem", folder / "extension"
     extension.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    subject = ["-subj", "/CN=holdall test", "-nodes", "-days", "2"]
+    subject = ["-subj", "/CN=holdall test", "-days", "2"]
     for command in (
         [
             "req",
             "-x509",
-            "-newkey",
-            "rsa:2048",
+            *KEY,
             "-keyout",
             f"{folder}/ca.key",
             "-out",
@@ -529,7 +529,7 @@ def certificates(folder: Path) -> tuple[str, str, str]:
             "keyUsage=critical,keyCertSign",
             *subject,
         ],
-        ["req", "-newkey", "rsa:2048", "-keyout", f"{key}", "-out", f"{request}", *subject[:3]],
+        ["req", *KEY, "-keyout", f"{key}", "-out", f"{request}", *subject[:2]],
         [
             *("x509", "-req", "-in", f"{request}", "-CA", f"{authority}", "-CAkey", f"{folder}/ca.key"),
             *("-CAcreateserial", "-days", "2", "-extfile", f"{extension}", "-out", f"{certificate}"),
@@ -593,7 +593,7 @@ def test_a_server_that_asks_for_certificates(tmp_path: Path) -> None:
             store.get("key")
     encrypted = tmp_path / "encrypted.pem"
     subprocess.run(
-        ["openssl", "rsa", "-in", key, "-aes128", "-passout", "pass:s3cret", "-out", str(encrypted)],
+        ["openssl", "ec", "-in", key, "-aes128", "-passout", "pass:s3cret", "-out", str(encrypted)],
         check=True,
         capture_output=True,
     )
