@@ -508,6 +508,15 @@ def test_what_can_t_be_cached_is_refused_at_once(name: str) -> None:
         cached()(wrong[name])
 
 
+def test_a_function_of_no_module_says_so() -> None:
+    code = "@cached\ndef squares(): return 1"
+    with pytest.raises(InvalidTypeError, match=r"^squares lacks the name of a module.* a '__name__'$"):
+        exec(code, {"cached": cached})
+    given: dict[str, Any] = {"cached": cached, "__name__": "given"}
+    exec(code, given)
+    assert given["squares"]() == 1
+
+
 def test_a_generator_or_a_coroutine_that_is_returned_is_refused() -> None:
     async def later() -> int:
         return 1

@@ -145,8 +145,9 @@ def _decorate(function: Any, options: Options) -> Any:
         raise InvalidTypeError(f"{name} is a class; decorate a function that makes its objects")
     if not isinstance(name, str) or not isinstance(getattr(function, "__module__", None), str):
         raise InvalidTypeError(
-            f"{function!r:.60} lacks a name that tells its results from others: decorate a function that is "
-            "declared by 'def', and call it there"
+            f"{name or repr(function):.60} lacks the name of a module, or one of its own, that tells its "
+            "results from others: decorate a function that is declared by 'def', and call it there; where "
+            "exec declares it, give its globals a '__name__'"
         )
     if name.endswith("<lambda>"):
         raise InvalidTypeError(
