@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.forks import succeeds_as_nobody
 from tests.interrupts import Interrupts, interrupting
 
 from holdall.errors import ConcurrencyError, IntegrityError, InvalidArgumentError, ReadOnlyError, StoreError
@@ -464,3 +465,30 @@ def test_a_call_that_fails_keeps_no_file_open(path: Path, call: str) -> None:
     store.close()
     # The last one to close it removes its log.
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_side_file_of_another_user_is_named(tmp_path: Path) -> None:
+    """As a reader leaves it who may write the folder, and not the database."""
+
+    def work(folder: Path) -> None:
+        path = folder / "a.db"
+        with SqliteStore(path) as store:
+            store["a"] = b"1"
+        path.chmod(0o444)
+        reader = sqlite3.connect(path)
+        assert reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        reader.close()
+        for side in (folder / "a.db-wal", folder / "a.db-shm"):
+            side.touch()
+            side.chmod(0o444)
+        path.chmod(0o644)
+        with SqliteStore(path) as store, pytest.raises(ReadOnlyError, match="which SQLite keeps for"):
+            store["a"] = b"2"
+        for side in (folder / "a.db-wal", folder / "a.db-shm"):
+            side.chmod(0o644)
+        with SqliteStore(path) as store:
+            store["a"] = b"2"
+
+    with SqliteStore(tmp_path / "imports") as store:  # what nobody might not read
+        store["a"] = b"1"
+    succeeds_as_nobody(work)

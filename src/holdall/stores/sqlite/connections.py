@@ -327,6 +327,14 @@ def translated(error: sqlite3.Error, path: str, timeout: float) -> StoreError:
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY or (
         code == sqlite3.SQLITE_CANTOPEN and _is_read_only_mount(os.path.dirname(path))
     ):
+        for side in (f"{path}-wal", f"{path}-shm"):
+            # A reader who may not write the database leaves both behind, as files of its own.
+            if os.access(path, os.W_OK) and os.path.exists(side) and not os.access(side, os.W_OK):
+                return ReadOnlyError(
+                    f"{side}, which SQLite keeps for {path}, can't be written to: another user made it; "
+                    "change its owner or its permissions (chown, chmod), and don't remove it, since it may "
+                    "hold blobs"
+                )
         return ReadOnlyError(
             f"{path} or its folder can't be written to ({error}); check the permissions of both"
         )
