@@ -75,6 +75,30 @@ def test_a_disk_blind_to_case_whose_files_have_a_number_for_each_name(
     assert "key" not in store
 
 
+@pytest.mark.parametrize("key", ["Key", "1/Key", "é"])
+def test_a_reader_that_was_there_first_learns_that_a_disk_is_blind_to_case(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.lstat
+
+    def lstat(path: str, **options: Any) -> os.stat_result:
+        folder, name = os.path.split(path)
+        names = {each.lower(): each for each in os.listdir(folder)}
+        return real(f"{folder}/{names.get(name.lower(), name)}", **options)
+
+    early = [FilesystemStore(tmp_path / "store") for _ in range(2)]
+    _Folded(tmp_path / "store")[key] = b"1"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", lstat)
+        assert early[0].get(key) == b"1"
+        assert list(early[1]) == [key]
+        hashed = HashdirStore(tmp_path / "hashed")
+        writer = HashdirStore(tmp_path / "hashed")
+        writer._fold, writer._flat = True, False
+        writer[key] = b"1"
+        assert (hashed.get(key), list(hashed)) == (b"1", [key])
+
+
 def test_names_that_differ_by_case_only_are_of_a_disk_that_tells_them_apart(tmp_path: Path) -> None:
     for name in ("a", "A"):
         (tmp_path / name).write_text(name)

@@ -140,9 +140,19 @@ class FilesystemStore(Store):
     def _path(self, key: str) -> str:
         """The path of a key that has perhaps not been checked."""
         # A plain key is valid, so one match is the whole check.
-        if type(key) is str and len(key) < 256 and not self._fold and is_plain(key):
+        if type(key) is str and len(key) < 256 and self._fold is False and is_plain(key):
             return self._base + key
         return self._spell_path(check_key(key))
+
+    def _folds(self, key: str | None = None) -> bool:
+        """Whether the disk is known to be blind to case, if it matters for this key: a reader that was opened
+        before the first put looks again, and doesn't try by a file of its own."""
+        if key is not None and key.isascii() and key == key.lower():
+            return bool(self._fold)
+        if self._fold is None and (fold := _blind(self._base, below=True)) is not None:
+            self._fold = fold
+            self._flat = not fold and not self._nests
+        return bool(self._fold)
 
     def _below(self, key: str) -> str:
         """The same, below the store's folder."""
@@ -153,8 +163,9 @@ class FilesystemStore(Store):
     def _spell_path(self, key: str) -> str:
         """The path of a key that is spelled in another way than itself, perhaps."""
         path = self._base[:-1]
+        fold = self._folds(key)
         for segment in key.split("/"):
-            name, literal = _spell_once(segment, bool(self._fold))
+            name, literal = _spell_once(segment, fold)
             spelled = f"{path}/{name}"
             if literal and not os.path.lexists(spelled) and self._has_name(path, segment):
                 # Another program has spelled it literally.
@@ -480,7 +491,7 @@ class FilesystemStore(Store):
         self._local = self._root.local
 
     def _listing(self) -> Listing:
-        return Listing(self._base, bool(self._fold), self._path)
+        return Listing(self._base, self._folds(), self._path)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         for step in self._listing().walk(prefix, after):
@@ -576,19 +587,26 @@ def _spell_once(segment: str, fold: bool) -> tuple[str, bool]:
     return "/".join(names), other
 
 
-def _blind(base: str) -> bool | None:
-    """Whether the disk of a folder is blind to case, by the name of something in it; None if that tells
-    nothing."""
+def _blind(base: str, below: bool = False) -> bool | None:
+    """Whether the disk of a folder is blind to case, by the name of something in it, or in a folder of it;
+    None if that tells nothing."""
+    folders: list[str] = []
     try:
         with os.scandir(base) as entries:
             for entry in entries:
                 swapped = entry.name.swapcase()
                 if swapped != entry.name and swapped.swapcase() == entry.name:
                     # Not by what stat(2) says: with FUSE, a file may have another number under each name.
-                    return os.path.lexists(base + swapped) and swapped not in os.listdir(base)
+                    if os.path.lexists(base + swapped):
+                        return swapped not in os.listdir(base)
+                    if os.path.lexists(base + entry.name):
+                        return False
+                    # It was a temporary file, perhaps.
+                elif below and entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{base}{entry.name}/")
     except OSError:
         return None
-    return None
+    return next((fold for fold in map(partial(_blind, below=True), folders) if fold is not None), None)
 
 
 def _read_rest(fd: int, size: int) -> bytes:

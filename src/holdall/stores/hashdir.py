@@ -112,7 +112,7 @@ class HashdirStore(FilesystemStore):
         key = check_key(key)
         digest = blake2b(key.encode(), digest_size=16).hexdigest()
         folders = "/".join([digest[start:stop] for start, stop in self._cuts])
-        return f"{self._base}{folders}/{'/'.join(spell_segment(key, bool(self._fold)))}"
+        return f"{self._base}{folders}/{'/'.join(spell_segment(key, self._folds(key)))}"
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         found, left = self._find()
