@@ -121,7 +121,7 @@ class Compression:
             held = cast("list[Buffer]", pieces)
             size = sum(map(len, held))
         else:
-            held, pieces, size = _begin(iter(pieces))
+            held, pieces, size = _draw_first(iter(pieces))
         if not self.name or (size is not None and size < _SMALL):
             return "", size, pieces
         codec = _CODECS[self.name]
@@ -192,7 +192,7 @@ def _load(codec: Codec) -> None:
         ) from error
 
 
-def _begin(source: Iterator[Buffer]) -> tuple[list[Buffer], Iterator[Buffer], int | None]:
+def _draw_first(source: Iterator[Buffer]) -> tuple[list[Buffer], Iterator[Buffer], int | None]:
     """Draw the first pieces. Return them, all pieces, and the size if these are all."""
     held: list[Buffer] = []
     size = 0

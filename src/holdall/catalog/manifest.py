@@ -114,14 +114,16 @@ def _entry(said: Any) -> Exported:
         raise InvalidArgumentError(f"{digest!r:.80} isn't a digest")
     if not isinstance(extension, str) or not _is_extension(extension):
         raise InvalidArgumentError(f"{extension!r:.80} isn't the end of a name")
-    kind, form, codec, library = (_text(said[each], each) for each in ("type", "format", "codec", "library"))
+    kind, form, codec, library = (
+        _check_str(said[each], each) for each in ("type", "format", "codec", "library")
+    )
     size, crc = (
         _check_integer(said["size"], "size", 0, _MOST),
         _check_integer(said["crc"], "crc", 0, 0xFFFFFFFF),
     )
     created, updated = (_check_integer(said[each], each, 0, _LAST) for each in ("created", "updated"))
     inputs = tuple(
-        (check_entry_key(key), _check_integer(version, "version", 1, _MOST), _text(digest, "digest"))
+        (check_entry_key(key), _check_integer(version, "version", 1, _MOST), _check_str(digest, "digest"))
         for key, version, digest in said["inputs"]
     )
     key, version = check_entry_key(said["key"]), _check_integer(said["version"], "version", 1, _MOST)
@@ -132,7 +134,7 @@ def _entry(said: Any) -> Exported:
         key, version, 0, 0, digest, size, kind, form, codec, library, created, updated, metadata, inputs
     )  # fmt: skip
     blob = Blob(0, digest, size, crc, extension, kind, form, codec, library)
-    return Exported(row, blob, _text(said["file"], "file"))
+    return Exported(row, blob, _check_str(said["file"], "file"))
 
 
 def _check_integer(value: Any, name: str, least: int, most: int) -> int:
@@ -141,7 +143,7 @@ def _check_integer(value: Any, name: str, least: int, most: int) -> int:
     return value
 
 
-def _text(value: Any, name: str) -> str:
+def _check_str(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise InvalidTypeError(f"{name} must be a str, not {value!r:.40}")
     check_text(value, name, InvalidArgumentError)

@@ -103,7 +103,7 @@ def _copy_object(given: Mapping[Any, Any], path: tuple[str, ...], depth: int) ->
             raise InvalidTypeError(
                 f"names in metadata must be str, and {_place(path)} has {name!r:.80}, {type(name).__name__}"
             )
-        made[_text(name, path)] = _copy(value, (*path, name), depth)
+        made[_check_value(name, path)] = _copy(value, (*path, name), depth)
     return made
 
 
@@ -121,7 +121,7 @@ def _copy(value: Any, path: tuple[str, ...], depth: int) -> Any:
     if value is None or kind is bool:
         return value
     if kind is str:
-        return _text(value, path)
+        return _check_value(value, path)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         # Also a float64, which is a float, so that what comes back has the type that JSON gives.
@@ -140,7 +140,7 @@ def _copy(value: Any, path: tuple[str, ...], depth: int) -> Any:
             )
         return float(value)
     if isinstance(value, str):
-        return _text(str(value), path)
+        return _check_value(str(value), path)
     if isinstance(value, Mapping):
         return _copy_object(cast(Mapping[Any, Any], value), path, depth + 1)
     if isinstance(value, list | tuple):
@@ -156,7 +156,7 @@ def _copy(value: Any, path: tuple[str, ...], depth: int) -> Any:
     )
 
 
-def _text(text: str, path: tuple[str, ...]) -> str:
+def _check_value(text: str, path: tuple[str, ...]) -> str:
     if not is_utf8(text):
         raise InvalidArgumentError(f"metadata must be valid Unicode, and {_place(path)} has a lone surrogate")
     if "\0" in text:

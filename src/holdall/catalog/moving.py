@@ -106,7 +106,7 @@ class _Target:
         self.moved.bytes += blob.size
         if blob.size <= self._backend.inline:
             data = b"".join([bytes(piece) for piece in pieces()])
-            _check(len(data), zlib.crc32(data), blob)
+            _check_sums(len(data), zlib.crc32(data), blob)
             return replace(blob, number=0, until=0, inline=True, data=data)
         return self._copy(blob, pieces())
 
@@ -124,7 +124,7 @@ class _Target:
             take_storage(self._backend, self._blobs)
         made = self._backend.transact(reserve)
         self._blobs.store.put(address_of(self._blobs, made), iter(pieces))
-        _check(*sums_of(self._blobs, made), blob)
+        _check_sums(*sums_of(self._blobs, made), blob)
         return replace(made, until=0)
 
     def _write(self, tx: Transaction, row: Row, here: Blob, newest: bool) -> None:
@@ -155,7 +155,7 @@ class _Target:
             release(tx, old.blob, micros())
 
 
-def _check(size: int, crc: int, blob: Blob) -> None:
+def _check_sums(size: int, crc: int, blob: Blob) -> None:
     if (size, crc) != (blob.size, blob.crc):
         raise IntegrityError(
             f"the bytes of {blob.digest} arrived changed ({size:,} of {blob.size:,}); verify() says whether "
@@ -247,7 +247,7 @@ def _export_one(
             for piece in source._reader.chunks(key, blob):
                 file.write(piece)
                 crc, size = zlib.crc32(piece, crc), size + len(piece)
-        _check(size, crc, blob)
+        _check_sums(size, crc, blob)
     entries.append(entry_to_dict(row, blob, name))
 
 

@@ -175,7 +175,7 @@ class PostgresqlBackend(SqlReads):
         self._closed = True
         self._source.close()
 
-    def _text(self, sql: str) -> bytes:
+    def _spelled(self, sql: str) -> bytes:
         return _spell(sql, self._tables)
 
     def _values(self, values: Sequence[Any]) -> list[Any]:
@@ -265,7 +265,7 @@ class PostgresqlBackend(SqlReads):
 
         def within(session: Session) -> int | None:
             self._enter(session)
-            (found,) = session.all(self._text(ADDABLE), (row.key, blob.digest))
+            (found,) = session.all(self._spelled(ADDABLE), (row.key, blob.digest))
             number = None if found[1] else found[0] + 1
             if number is not None:
                 of_blob = (
@@ -273,7 +273,7 @@ class PostgresqlBackend(SqlReads):
                     blob.codec, blob.library, blob.until, blob.data,
                 )  # fmt: skip
                 of_row = *values[:2], number, number, *values[4:], facts_of(values[12])
-                session.run(self._text(_ADD), self._values((*of_blob, *of_row)))
+                session.run(self._spelled(_ADD), self._values((*of_blob, *of_row)))
             self._commit(session)
             return number
 
@@ -297,7 +297,7 @@ class PostgresqlBackend(SqlReads):
         self._enter(session)
 
         def run(sql: str, values: Sequence[Any] = ()) -> Any:
-            session.run(self._text(sql), self._values(values))
+            session.run(self._spelled(sql), self._values(values))
             return session.cursor
 
         transaction = _PostgresqlTransaction(run)
@@ -315,13 +315,13 @@ class PostgresqlBackend(SqlReads):
     def identity(self) -> str:
         self._check_open()
         self._make()
-        return self._ask(self._text(f"SELECT identity FROM {_PREFIX}state"))[0][0]
+        return self._ask(self._spelled(f"SELECT identity FROM {_PREFIX}state"))[0][0]
 
     def _one(self, sql: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
         if not is_text(values[0]):
             self._check_open()
             return None
-        found = self._ask(self._text(sql), values)
+        found = self._ask(self._spelled(sql), values)
         return found[0] if found else None
 
     def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
@@ -343,7 +343,7 @@ class PostgresqlBackend(SqlReads):
     # Listings come page by page, so that no transaction stays open between two of them.
 
     def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        return self._ask(self._text(sql), values)
+        return self._ask(self._spelled(sql), values)
 
     def find(self, query: Query) -> Iterator[Row]:
         self._check_open()

@@ -88,12 +88,12 @@ def index_columns(path: Path) -> tuple[str, ...] | None:
     return (
         f"(CASE {kind} WHEN 'number' THEN 0 WHEN 'string' THEN 1 WHEN 'boolean' THEN 2 ELSE 3 END)",
         f"(CASE {kind} WHEN 'number' THEN {number} ELSE 0 END)",
-        f"(left({_text(path)}, {_LONG}))",
+        f"(left({_text_of(path)}, {_LONG}))",
         "key",
     )
 
 
-def _text(path: Path) -> str:
+def _text_of(path: Path) -> str:
     field = _field(path)
     return f"(CASE jsonb_typeof({field}) WHEN 'string' THEN {field} #>> '{{}}' ELSE '' END COLLATE \"C\")"
 
@@ -127,7 +127,7 @@ class FieldsOfPostgresql(Narrowing):
         if operator == "!=":
             return negated(self._equals(path, value))
         kind, number, start, _ = cast(tuple[str, ...], index_columns(path))
-        text = _text(path)
+        text = _text_of(path)
         if operator == "prefix":
             if not is_text(value):
                 return NEVER
@@ -156,7 +156,7 @@ class FieldsOfPostgresql(Narrowing):
             kind, number, start, _ = cast(tuple[str, ...], index_columns(path))
             if isinstance(value, str):
                 return Part(
-                    f"{kind} = 1 AND {number} = 0 AND {start} = %s AND {_text(path)} = %s",
+                    f"{kind} = 1 AND {number} = 0 AND {start} = %s AND {_text_of(path)} = %s",
                     (value[:_LONG], value),
                 )
             rank = 2 if isinstance(value, bool) else 0
@@ -227,7 +227,7 @@ class _Pages:
         self._values = part.values
         self._columns = cast(tuple[str, ...], index_columns(path))
         self._of_metadata = path[0] == "metadata"
-        self._text = _text(path) if self._of_metadata else ""
+        self._string = _text_of(path) if self._of_metadata else ""
         self.ranks: tuple[int, ...] = (
             ((2, 1, 0, 3) if descending else (0, 1, 2, 3)) if self._of_metadata else (0,)
         )
@@ -247,7 +247,7 @@ class _Pages:
         kind, number, start, _ = self._columns
         found = self.rank(value)
         if found == 1:
-            same = f"{kind} = 1 AND {number} = 0 AND {start} = %s AND {self._text} = %s"
+            same = f"{kind} = 1 AND {number} = 0 AND {start} = %s AND {self._string} = %s"
             return same, (value[:_LONG], value)
         values = () if found == 3 else (_decimal(value),)
         return f"{kind} = {found} AND {number} = {'%s' if values else '0'} AND {start} = ''", values
@@ -264,9 +264,9 @@ class _Pages:
         values: tuple[Any, ...] = ()
         if of == 1:
             sql = f"{kind} = 1 AND {number} = 0"
-            order = f"{start}{self._way}, {self._text}{self._way}"
+            order = f"{start}{self._way}, {self._string}{self._way}"
             if after:
-                sql += f" AND {start} {self._sign}= %s AND {self._text} {self._sign} %s"
+                sql += f" AND {start} {self._sign}= %s AND {self._string} {self._sign} %s"
                 values = after[0][:_LONG], after[0]
         else:
             sql, order = f"{kind} = {of} AND {start} = ''", f"{number}{self._way}"

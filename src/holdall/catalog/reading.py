@@ -63,7 +63,7 @@ class Reader:
             raise
 
     def _get_large(self, key: str, version: int | None, default: Any) -> Any:
-        found = self._find(key, version, self._map_stored)
+        found = self._find_bytes(key, version, self._map_stored)
         if found is None:
             return default
         row, blob, data = found
@@ -82,7 +82,7 @@ class Reader:
 
     def bytes_of(self, key: str, version: int | None) -> tuple[Row, Blob, bytes] | None:
         """Return the row and the blob of a version with the stored bytes, or None."""
-        found = self._find(key, version, self._read_stored)
+        found = self._find_bytes(key, version, self._read_stored)
         if found is not None:
             _, blob, data = found
             check_bytes(zlib.crc32(data), data, blob, key)
@@ -108,7 +108,7 @@ class Reader:
         found = None if path is None else map_file(path, blob.size)
         return self._read_stored(blob) if found is None else found
 
-    def _find(
+    def _find_bytes(
         self, key: str, version: int | None, read: Callable[[Blob], T | None]
     ) -> tuple[Row, Blob, bytes | T] | None:
         before: Row | None = None

@@ -120,16 +120,14 @@ class KeyValueStore(Store):
         return f"{type(self).__name__}({getattr(make, '__qualname__', type(make).__name__)})"
 
     def _close(self) -> None:
-        try:
-            self._home.close()
-        except StoreError:
-            raise
-        except Exception as error:
-            raise _failure_of(error) from error
+        self._guard(self._home.close)
 
     def _ask(self, function: Callable[[Any], Any]) -> Any:
+        return self._guard(partial(self._home.call, function))
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
         try:
-            return self._home.call(function)
+            return call()
         except StoreError:
             raise
         except Exception as error:

@@ -113,7 +113,7 @@ class _Result:
         Raises:
             InvalidArgumentError: They were read before, here or by an iterator.
         """
-        pieces = self._take()
+        pieces = self._take_pieces()
         with _rename_errors():
             return join_pieces(pieces)
 
@@ -122,9 +122,9 @@ class _Result:
         return await self._owner._aio.run(self.buffer)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._yield(self._take())
+        return self._yield(self._take_pieces())
 
-    def _take(self) -> Iterator[Any]:
+    def _take_pieces(self) -> Iterator[Any]:
         pieces, self._pieces = self._pieces, None
         if pieces is None:
             raise InvalidArgumentError("the bytes of a result are read once: call get again")
@@ -209,7 +209,7 @@ class ObspecStore:
             else:
                 info, pieces = self.store._read_part(key, start, stop)
             try:
-                _check(info, wanted)
+                _check_conditions(info, wanted)
                 low, high = span_in(start, stop, info.size)
                 if stop == 0:  # the last 0 bytes
                     low = high = info.size
@@ -221,7 +221,6 @@ class ObspecStore:
             return _Result(self, info, (low, high), pieces)
 
     get_async = _on_thread(get)
-    """As `get`."""
 
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> bytes:
         """Return the bytes from `start` to `end`, or `length` of them."""
@@ -234,7 +233,6 @@ class ObspecStore:
             return found
 
     get_range_async = _on_thread(get_range)
-    """As `get_range`."""
 
     def get_ranges(
         self,
@@ -262,7 +260,6 @@ class ObspecStore:
             return found
 
     get_ranges_async = _on_thread(get_ranges)
-    """As `get_ranges`."""
 
     def head(self, path: str) -> dict[str, Any]:
         """Return what is known of an object without its bytes."""
@@ -270,7 +267,6 @@ class ObspecStore:
             return _meta(self.store.info(self._key(path)))
 
     head_async = _on_thread(head)
-    """As `head`."""
 
     def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of the objects in a folder, at any depth, whose paths are past `offset`."""
@@ -298,7 +294,6 @@ class ObspecStore:
         return {"common_prefixes": folders, "objects": objects}
 
     list_with_delimiter_async = _on_thread(list_with_delimiter)
-    """As `list_with_delimiter`."""
 
     def put(
         self,
@@ -357,21 +352,18 @@ class ObspecStore:
             self.store.delete_many(keys)
 
     delete_async = _on_thread(delete)
-    """As `delete`."""
 
     def copy(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """Copy an object inside the store."""
         self._transfer(self.store.copy, from_, to, overwrite)
 
     copy_async = _on_thread(copy)
-    """As `copy`."""
 
     def rename(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """Move an object inside the store."""
         self._transfer(self.store.move, from_, to, overwrite)
 
     rename_async = _on_thread(rename)
-    """As `rename`."""
 
     def _transfer(self, call: Callable[..., object], source: str, target: str, overwrite: bool) -> None:
         with _rename_errors():
@@ -450,7 +442,7 @@ def _close(pieces: Iterator[Any]) -> None:
         close()
 
 
-def _check(info: Info, wanted: Mapping[str, Any]) -> None:
+def _check_conditions(info: Info, wanted: Mapping[str, Any]) -> None:
     """Check the conditions of a get (RFC 9110, section 13.2.2)."""
     expected, known = wanted.get("if_match"), wanted.get("if_none_match")
     for name in ("if_match", "if_none_match"):

@@ -66,7 +66,7 @@ class NotifyingStore(Transparent):
         self._given = callbacks
         # In order; a callback may subscribe twice. Each change of it, and a copy of it, is one step for all
         # threads.
-        self._subscriptions = {object(): callback for callback in map(_check, callbacks)}
+        self._subscriptions = {object(): callback for callback in map(_check_callback, callbacks)}
 
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "callbacks": self._given}
@@ -96,7 +96,7 @@ class NotifyingStore(Transparent):
         ['a']
         """
         subscription = object()
-        self._subscriptions[subscription] = _check(callback)
+        self._subscriptions[subscription] = _check_callback(callback)
 
         def unsubscribe() -> None:
             self._subscriptions.pop(subscription, None)
@@ -155,6 +155,6 @@ class NotifyingStore(Transparent):
     _sign = pass_on("_sign")
 
 
-def _check(callback: Callback) -> Callback:
+def _check_callback(callback: Callback) -> Callback:
     check_type(callback, Callable, "a callback must be a function of a Change")
     return callback

@@ -84,7 +84,7 @@ def field(data: bytes) -> bytes:
     return len(data).to_bytes(8, "little") + data
 
 
-def _text(text: str) -> bytes:
+def _text_field(text: str) -> bytes:
     return field(text.encode("utf-8", "surrogatepass"))
 
 
@@ -116,7 +116,7 @@ def _of_dict(value: dict[Any, Any]) -> bytes:
 
 
 def _plain(name: str, *parts: Any) -> bytes:
-    return b"V" + _text(name) + _list(b"t", [encode(part) for part in parts])
+    return b"V" + _text_field(name) + _list(b"t", [encode(part) for part in parts])
 
 
 def _of_moment(name: str, value: datetime | time) -> bytes:
@@ -191,7 +191,7 @@ def _other(value: Any) -> bytes:
             kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         )
         raise FormlessError(value, f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}")
-    return b"D" + b"".join(map(_text, found))
+    return b"D" + b"".join(map(_text_field, found))
 
 
 def class_form(kind: type[Any]) -> bytes:
@@ -213,7 +213,7 @@ def found_by_name(thing: Any) -> Any:
 
 def name_form(kind: type[Any]) -> bytes:
     """Return the form of a class by its name, which another class may have as well."""
-    return b"C" + _text(home_of(kind.__module__)) + _text(kind.__qualname__)
+    return b"C" + _text_field(home_of(kind.__module__)) + _text_field(kind.__qualname__)
 
 
 _tokens: WeakKeyDictionary[type[Any], bytes] = WeakKeyDictionary()

@@ -127,7 +127,7 @@ class CachedCoroutine(Cached[P, R]):
         with lead(mine):
             lock = await self._away(lambda: self._lock(key))
             try:
-                found = await self._take(key, lock, mine)
+                found = await self._take_lock(key, lock, mine)
                 if found is not MISSING:
                     return found
                 try:
@@ -151,7 +151,7 @@ class CachedCoroutine(Cached[P, R]):
         made: Any = self._function(*args, **kwargs)
         return self._check_result(await made)
 
-    async def _take(self, key: str, lock: Any, mine: Flight) -> Any:
+    async def _take_lock(self, key: str, lock: Any, mine: Flight) -> Any:
         while lock is not None:
             try:
                 if await self._away(lock.try_once, Cancel.FINISH):

@@ -221,7 +221,7 @@ class Cached(Generic[P, R]):
         generation = self._generation
         lock = self._lock(key)
         try:
-            found = self._take(key, lock, mine)
+            found = self._take_lock(key, lock, mine)
             if found is not MISSING:
                 return found
             try:
@@ -267,7 +267,7 @@ class Cached(Generic[P, R]):
             self._fail("can't be locked", error)
         return None
 
-    def _take(self, key: str, lock: Lock | None, mine: Flight) -> Any:
+    def _take_lock(self, key: str, lock: Lock | None, mine: Flight) -> Any:
         """Take the lock, and return the result if another has kept it meanwhile, otherwise `MISSING`."""
         while lock is not None:
             try:

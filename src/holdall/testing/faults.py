@@ -45,7 +45,7 @@ class _Tampering(Transparent):
     """A layer that does something before each primitive, with each of its streams, and after each write and
     delete."""
 
-    def _begin(self, call: str) -> str:
+    def _before(self, call: str) -> str:
         """Do what comes before a call; return what its stream and its end need to know."""
         raise NotImplementedError
 
@@ -56,28 +56,28 @@ class _Tampering(Transparent):
         pass
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        mark = self._begin("read")
+        mark = self._before("read")
         info, pieces = super()._read(key, start, stop)
         return info, iter(self._stream(mark, pieces))
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        mark = self._begin("write")
+        mark = self._before("write")
         info = super()._write(key, self._stream(mark, body), expect, attributes)
         self._end(mark)
         return info
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        mark = self._begin("delete")
+        mark = self._before("delete")
         found = super()._delete(key, expect)
         self._end(mark)
         return found
 
     def _info(self, key: str) -> Info:
-        self._begin("info")
+        self._before("info")
         return super()._info(key)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        mark = self._begin("scan")
+        mark = self._before("scan")
         return iter(self._stream(mark, super()._scan(prefix, after)))
 
 
@@ -104,7 +104,7 @@ class Counting(_Tampering):
         with self._lock:
             self.calls[call] += 1
 
-    def _begin(self, call: str) -> str:
+    def _before(self, call: str) -> str:
         self._count(call)
         return {"read": "bytes_read", "write": "bytes_written"}.get(call, "")
 
@@ -138,7 +138,7 @@ class Slow(_Tampering):
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "seconds": self._seconds}
 
-    def _begin(self, call: str) -> str:
+    def _before(self, call: str) -> str:
         # A write and a listing wait for their pieces.
         if call not in ("write", "scan"):
             time.sleep(self._seconds)
@@ -174,7 +174,7 @@ class _Failing(_Tampering):
     def _fail(self, moment: str) -> None:
         raise NotImplementedError
 
-    def _begin(self, call: str) -> str:
+    def _before(self, call: str) -> str:
         with self._lock:
             fault = self._random.choice(self._moments[call]) if self._random.random() < self._rate else ""
         if fault == "before":

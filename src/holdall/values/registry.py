@@ -61,7 +61,7 @@ class Serializers:
         Raises:
             InvalidArgumentError: It lacks a part of the protocol, or is a class.
         """
-        _check(serializer)
+        _check_protocol(serializer)
         with self._lock:
             self._members = _add(serializer, tuple(self))
 
@@ -135,7 +135,7 @@ class Serializers:
         return best
 
 
-def _check(serializer: object) -> None:
+def _check_protocol(serializer: object) -> None:
     """Refuse what lacks a part of the protocol."""
     if isinstance(serializer, type):
         raise InvalidArgumentError(
@@ -212,7 +212,7 @@ class _Default(Serializers):
             try:
                 loaded = plugin.load()
                 made = loaded() if isinstance(loaded, type) else loaded
-                _check(made)
+                _check_protocol(made)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - another's package may raise anything
                 why = str(error) if isinstance(error, StoreError) else repr(error)
                 self._leave_out(plugin, plugin.name, why.replace(str(plugin), "it", 1))

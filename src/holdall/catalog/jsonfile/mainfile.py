@@ -25,7 +25,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WIDTH: Final = 90
 """The longest metadata that stay on one line."""
 
-_text = json.encoder.encode_basestring
+_quote = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -55,12 +55,12 @@ def compose(title: Title, tables: Tables) -> bytes:
         "previous": title.previous,
         "number": tables.number,
     }
-    parts = [f"  {_text(name)}: {_encode(value)}" for name, value in head.items()]
+    parts = [f"  {_quote(name)}: {_encode(value)}" for name, value in head.items()]
     blobs = dict(sorted(tables.blobs.items()))
     rows = (tables.rows[key] for key in sorted(tables.rows))
-    parts.append(_object("entries", (f"{_text(row.key)}: {_entry(row, blobs)}" for row in rows)))
+    parts.append(_object("entries", (f"{_quote(row.key)}: {_entry(row, blobs)}" for row in rows)))
     earlier = (
-        f'{{\n      "key": {_text(key)},{_entry(row, blobs)[1:]}'
+        f'{{\n      "key": {_quote(key)},{_entry(row, blobs)[1:]}'
         for key, versions in sorted(tables.earlier.items())
         for _, row in sorted(versions.items())
     )
@@ -70,12 +70,13 @@ def compose(title: Title, tables: Tables) -> bytes:
     suspects = (f'"{number}": {_time(since)}' for number, since in sorted(tables.suspects.items()))
     parts.append(_object("suspected_blobs", suspects))
     aliases = (
-        f'{_text(name)}: {{"key": {_text(each.key)}, "version": {each.version}, "sequence": {each.sequence}}}'
+        f'{_quote(name)}: {{"key": {_quote(each.key)}, "version": {each.version}, '
+        f'"sequence": {each.sequence}}}'
         for name, each in sorted(tables.aliases.items())
     )
     parts.append(_object("aliases", aliases))
     leases = (
-        f'{_text(name)}: {{"blob": {each.blob}, "until": {_time(each.until)}}}'
+        f'{_quote(name)}: {{"blob": {each.blob}, "until": {_time(each.until)}}}'
         for name, each in sorted(tables.leases.items())
     )
     parts.append(_object("leases", leases))
@@ -94,7 +95,7 @@ def _object(name: str, items: Iterator[str], brackets: str = "{}") -> str:
 
 def _entry(row: Row, blobs: dict[int, Blob]) -> str:
     """Return an entry. It has its blob too, which is taken out of the others, if that says the same."""
-    named = [f"{_text(name)}: {_value(value)}" for name, value in row.metadata.items()]
+    named = [f"{_quote(name)}: {_value(value)}" for name, value in row.metadata.items()]
     if sum(map(len, named)) <= _WIDTH:
         metadata = f"{{{', '.join(named)}}}"
     else:
@@ -102,16 +103,16 @@ def _entry(row: Row, blobs: dict[int, Blob]) -> str:
     blob = blobs.get(row.blob)
     its = ""
     if blob is not None and _shared(blob) == _shared(row) and not blob.inline and not blob.until:
-        its = f',\n      "crc": {blob.crc},\n      "extension": {_text(blob.extension)}'
+        its = f',\n      "crc": {blob.crc},\n      "extension": {_quote(blob.extension)}'
         del blobs[row.blob]
     inputs = f',\n      "inputs": {_encode(row.inputs)}' if row.inputs else ""
     return (
         f'{{\n      "version": {row.version},\n      "metadata": {metadata},\n'
-        f'      "type": {_text(row.type)},\n      "size": {row.size},\n'
-        f'      "digest": {_text(row.digest)},\n'
+        f'      "type": {_quote(row.type)},\n      "size": {row.size},\n'
+        f'      "digest": {_quote(row.digest)},\n'
         f'      "created": {_time(row.created)},\n      "updated": {_time(row.updated)},\n'
-        f'      "format": {_text(row.format)},\n      "codec": {_text(row.codec)},\n'
-        f'      "library": {_text(row.library)},\n'
+        f'      "format": {_quote(row.format)},\n      "codec": {_quote(row.codec)},\n'
+        f'      "library": {_quote(row.library)},\n'
         f'      "blob": {row.blob},\n      "sequence": {row.sequence}{its}{inputs}\n    }}'
     )
 
@@ -126,7 +127,7 @@ def _value(value: Any) -> str:
     """Return JSON in one line."""
     kind = cast(type[Any], type(value))
     if kind is str:
-        return _text(value)
+        return _quote(value)
     return repr(value) if kind is int or kind is float else _encode(value)
 
 
@@ -135,10 +136,10 @@ def _blob(tables: Tables, blob: Blob) -> str:
     inline = "" if data is None else f', "data": "{base64.b64encode(data).decode()}"'
     until = f', "until": {_time(blob.until)}' if blob.until else ""
     return (
-        f'{{"digest": {_text(blob.digest)}, "size": {blob.size}, "crc": {blob.crc}, '
-        f'"extension": {_text(blob.extension)}, "type": {_text(blob.type)}, '
-        f'"format": {_text(blob.format)}, "codec": {_text(blob.codec)}, '
-        f'"library": {_text(blob.library)}{until}{inline}}}'
+        f'{{"digest": {_quote(blob.digest)}, "size": {blob.size}, "crc": {blob.crc}, '
+        f'"extension": {_quote(blob.extension)}, "type": {_quote(blob.type)}, '
+        f'"format": {_quote(blob.format)}, "codec": {_quote(blob.codec)}, '
+        f'"library": {_quote(blob.library)}{until}{inline}}}'
     )
 
 
@@ -178,14 +179,14 @@ def parse(data: bytes, path: str) -> tuple[Title, Tables]:
     place = ["its head"]
     try:
         title = Title(parts["identity"], parts["generation"], parts["previous"])
-        _check(title, (str, str, str))
+        _check_kinds(title, (str, str, str))
         return title, _read_tables(parts, place)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is wrong: {error}"
         raise IntegrityError(f"{place[0]} in {path!r} {what}; {advice}") from error
 
 
-def _check(values: tuple[Any, ...], kinds: tuple[type, ...]) -> None:
+def _check_kinds(values: tuple[Any, ...], kinds: tuple[type, ...]) -> None:
     if tuple(map(type, values)) != kinds:
         for value, kind in zip(values, kinds, strict=True):
             if type(value) is not kind:
@@ -219,14 +220,14 @@ def _read_tables(parts: dict[str, Any], place: list[str]) -> Tables:
         tables.suspect(int(number), _micros(since))
     for name, fields in each("aliases"):
         alias = Alias(name, fields["key"], fields["version"], fields["sequence"])
-        _check((alias.key, alias.version, alias.sequence), (str, int, int))
+        _check_kinds((alias.key, alias.version, alias.sequence), (str, int, int))
         tables.put_alias(alias)
     for name, fields in each("leases"):
         lease = Lease(name, fields["blob"], _micros(fields["until"]))
-        _check((lease.blob,), (int,))
+        _check_kinds((lease.blob,), (int,))
         tables.put_lease(lease)
     place[0] = "'number'"
-    _check((parts["number"],), (int,))
+    _check_kinds((parts["number"],), (int,))
     # Somebody may have edited the file.
     sequences = [row.sequence for row in tables.rows.values()]
     tables.number = max(parts["number"], *tables.blobs, *sequences, 0)
@@ -241,7 +242,7 @@ def _read_row(key: str, fields: dict[str, Any]) -> Row:
         library, _micros(fields["created"]), _micros(fields["updated"]), fields["metadata"],
         tuple((name, number, made) for name, number, made in inputs) if inputs else (),
     )  # fmt: skip
-    _check(
+    _check_kinds(
         (
             key, row.version, row.sequence, row.blob, digest, row.size, kind, form, codec, library,
             row.created, row.updated, row.metadata,
@@ -249,7 +250,7 @@ def _read_row(key: str, fields: dict[str, Any]) -> Row:
         _ROW_KINDS,
     )  # fmt: skip
     for each in row.inputs:
-        _check(each, (str, int, str))
+        _check_kinds(each, (str, int, str))
     return row
 
 
@@ -264,7 +265,7 @@ def _read_its_blob(tables: Tables, row: Row, fields: dict[str, Any]) -> None:
     """Take in the blob that an entry has with it, if it has one."""
     if "crc" in fields:
         crc, extension = fields["crc"], fields["extension"]
-        _check((crc, extension), (int, str))
+        _check_kinds((crc, extension), (int, str))
         blob = Blob(
             row.blob, row.digest, row.size, crc, intern(extension), row.type, row.format, row.codec,
             row.library,
@@ -280,7 +281,7 @@ def _read_blob(number: int, fields: dict[str, Any]) -> Blob:
         data is not None, None if data is None else base64.b64decode(data, validate=True),
         until and _micros(until),
     )  # fmt: skip
-    _check(
+    _check_kinds(
         (number, digest, blob.size, blob.crc, extension, kind, form, codec, library, blob.inline),
         _BLOB_KINDS,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from holdall.cli import stores
@@ -58,8 +58,7 @@ class Place(NamedTuple):
 Create = Annotated[bool, Parameter("--create", help="Make the catalogue if there is none.")]
 
 
-@contextmanager
-def open_catalog(place: Place, *, create: bool = False, **options: Any) -> Generator[BlobStore]:
+def open_catalog(place: Place, *, create: bool = False, **options: Any) -> AbstractContextManager[BlobStore]:
     """Open the catalogue that the options or the environment name, and always close it.
 
     To Python a folder without a catalogue is an empty one. Here its name was mistyped.
@@ -71,8 +70,7 @@ def open_catalog(place: Place, *, create: bool = False, **options: Any) -> Gener
     Raises:
         StoreUnavailableError: There is none, and it isn't to be made.
     """
-    with open_at(named_place(place), create=create, **options) as store:
-        yield store
+    return open_at(named_place(place), create=create, **options)
 
 
 def named_place(place: Place) -> Place:

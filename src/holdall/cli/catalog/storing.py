@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from holdall.cli.catalog.conditions import parse_pairs
@@ -162,12 +162,7 @@ def get(
     with open_catalog(place) as store:
         entry = find_entry(store, key)
         with store.open(entry.key, version=entry.version) as file:
-            write_out(to, key, force, None, lambda: _chunks(file))
-
-
-def _chunks(file: Any) -> Iterator[bytes]:
-    while piece := file.read(CHUNK):
-        yield piece
+            write_out(to, key, force, None, lambda: iter(partial(file.read, CHUNK), b""))
 
 
 def rm(
