@@ -331,7 +331,7 @@ def test_verify_two_stores_reads_all_contents(command, tmp_path):
     assert command("verify", "s", "zip://z.zip") == b"2 keys compared, all are the same\n"
     fill(tmp_path / "s", {"b": b"3", "c": b"4"})
     lines = command("verify", "s", "zip://z.zip", code=1).decode().splitlines()
-    assert lines == ["~ b  (1 B)", "+ c  (1 B)", "3 keys compared, 2 of them differ"]
+    assert lines == ["~ b  (1 B)", "+ c  (1 B)", "3 keys compared, 2 differ"]
 
 
 def test_verify_two_stores_goes_on_past_what_cant_be_read(command, tmp_path):
@@ -343,7 +343,7 @@ def test_verify_two_stores_goes_on_past_what_cant_be_read(command, tmp_path):
     damaged[0] ^= 1
     (tmp_path / "s" / "a").write_bytes(damaged)
     output, errors = command.both("verify", "safe", "./t", code=4)
-    assert output == b"~ c  (1 B)\n3 keys compared, 1 of them differ and 1 can't be read\n"
+    assert output == b"~ c  (1 B)\n3 keys compared, 1 differs and 1 can't be read\n"
     assert errors.startswith("holdall: 'a': ")
 
 

@@ -165,7 +165,7 @@ def _compare(
                 output.line(difference_line(each))
         meter.hide()
     if name == "verify" and not (json or quiet):
-        counts = [f"{different:,} of them differ"] if different else []
+        counts = [f"{different:,} differ{'s' if different == 1 else ''}"] if different else []
         counts += [f"{failed:,} can't be read"] if failed else []
         output.line(f"{amount(compared, 'key')} compared, {' and '.join(counts) or 'all are the same'}")
     return UNAVAILABLE if failed else DIFFERENT if different else 0

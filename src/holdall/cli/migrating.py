@@ -156,5 +156,5 @@ def _print_result(report: Report, after: Plan, target: str, json: bool, quiet: b
     if not (after.equal or json):
         warn("SOURCE has no blobs; is it the right one?")
     elif not (json or quiet):
-        output.line(f"all {amount(after.equal, 'blob')} are in {target}, read back and compared")
+        output.line(f"{amount(after.equal, 'blob')} in {target}, read back and compared")
     return 0
