@@ -1577,6 +1577,11 @@ class Store(MutableMapping[str, bytes]):
         self.close()
 
     @property
+    def _knows_can(self) -> bool:
+        """Whether `can` is known without asking the medium."""
+        return "can" in vars(self)
+
+    @property
     def aio(self) -> AsyncStore:
         """The same calls as coroutines."""
         from holdall.aio.store import AsyncStore

@@ -185,7 +185,7 @@ class AsyncStore(NoOperators):
         if store.inline:
             return function()
         # While one thread asks the server what it can do, others wait for it.
-        known = short is _Short.PLAIN or (short is _Short.ASKING and "can" in vars(store))
+        known = short is _Short.PLAIN or (short is _Short.ASKING and store._knows_can)
         if known and store._in_loop and native.can_run():
             return await native.run(function, cancel)
         return await on_thread(function, cancel, undo=undo)

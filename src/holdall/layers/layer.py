@@ -54,6 +54,10 @@ class Layer(Store):
     def _in_loop(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return vars(type(self)).get("_passes", False) and all(map(_runs_in_loop, self._below))
 
+    @property
+    def _knows_can(self) -> bool:
+        return super()._knows_can and all(store._knows_can for store in self._below)
+
     def _own(self, *stores: Store) -> None:
         """Close these too when this layer is closed."""
         self._owned += stores

@@ -213,6 +213,10 @@ class BucketStore(Store):
     def _in_loop(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return type(self) is BucketStore and self._access.settings.held is not None
 
+    @property
+    def _knows_can(self) -> bool:
+        return self._found_can is not None and self._found_can[0].settled
+
     def _settings(self) -> dict[str, object]:
         if self._reopens is None:
             raise UnsupportedOperation(
