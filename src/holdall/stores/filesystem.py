@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, BinaryIO, TypeVar, cast
 
 from holdall.blob import ATOMIC
@@ -59,6 +60,8 @@ _log = logging.getLogger("holdall")
 
 # A first read of this size takes most blobs whole, without asking for their size before.
 _GUESS = 1 << 16
+# So many names are looked at to learn whether a disk is blind to case.
+_LOOKS = 1000
 _compare = compare
 
 
@@ -140,18 +143,19 @@ class FilesystemStore(Store):
     def _path(self, key: str) -> str:
         """The path of a key that has perhaps not been checked."""
         # A plain key is valid, so one match is the whole check.
-        if type(key) is str and len(key) < 256 and self._fold is False and is_plain(key):
+        plain = type(key) is str and len(key) < 256 and is_plain(key)
+        if plain and (self._fold is False or not self._folds(key)):
             return self._base + key
         return self._spell_path(check_key(key))
 
     def _folds(self, key: str | None = None) -> bool:
         """Whether the disk is known to be blind to case, if it matters for this key: a reader that was opened
         before the first put looks again, and doesn't try by a file of its own."""
-        if key is not None and key.isascii() and key == key.lower():
-            return bool(self._fold)
-        if self._fold is None and (fold := _blind(self._base, below=True)) is not None:
-            self._fold = fold
-            self._flat = not fold and not self._nests
+        if self._fold is None and not (key and key.isascii() and key == key.lower()):
+            fold = _blind(self._base, below=True)
+            if fold is not None:
+                self._fold = fold
+                self._flat = not fold and not self._nests
         return bool(self._fold)
 
     def _below(self, key: str) -> str:
@@ -588,25 +592,29 @@ def _spell_once(segment: str, fold: bool) -> tuple[str, bool]:
 
 
 def _blind(base: str, below: bool = False) -> bool | None:
-    """Whether the disk of a folder is blind to case, by the name of something in it, or in a folder of it;
-    None if that tells nothing."""
-    folders: list[str] = []
-    try:
-        with os.scandir(base) as entries:
-            for entry in entries:
-                swapped = entry.name.swapcase()
-                if swapped != entry.name and swapped.swapcase() == entry.name:
-                    # Not by what stat(2) says: with FUSE, a file may have another number under each name.
-                    if os.path.lexists(base + swapped):
-                        return swapped not in os.listdir(base)
-                    if os.path.lexists(base + entry.name):
-                        return False
-                    # It was a temporary file, perhaps.
-                elif below and entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{base}{entry.name}/")
-    except OSError:
-        return None
-    return next((fold for fold in map(partial(_blind, below=True), folders) if fold is not None), None)
+    """Whether the disk of a folder is blind to case, by one of the first names in it, or in folders of it;
+    None if they tell nothing."""
+    folders, left = [base], _LOOKS
+    for folder in folders:
+        if not left:
+            break
+        try:
+            with os.scandir(folder) as entries:
+                for entry in islice(entries, left):
+                    left -= 1
+                    swapped = entry.name.swapcase()
+                    if swapped != entry.name and swapped.swapcase() == entry.name:
+                        # Not by what stat(2) says: with FUSE, a file may have another number under each name.
+                        if os.path.lexists(folder + swapped):
+                            return swapped not in os.listdir(folder)
+                        if os.path.lexists(folder + entry.name):
+                            return False
+                        # It was a temporary file, perhaps.
+                    elif below and entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{folder}{entry.name}/")
+        except OSError:
+            continue
+    return None
 
 
 def _read_rest(fd: int, size: int) -> bytes:
