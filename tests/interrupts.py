@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import sys
@@ -63,6 +64,19 @@ def interrupting(error: type[BaseException] = KeyboardInterrupt) -> Iterator[Int
         sys.unraisablehook = hook
 
 
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep what the garbage collector destroys from running code in the middle of what is counted."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@without_collector()
 def interrupted_at(moment: int, call: Callable[[], object]) -> KeyboardInterrupt | None:
     """Carry out a call with an interrupt at one of the moments at which Python looks for signals, and return
     it; None if there are fewer. Its traceback keeps the frames, as that of an interrupted program does."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.interrupts import without_collector
 
 from holdall import Can, FilesystemStore, InvalidKeyError, MemoryStore, PrefixStore, SqliteStore, Store
 from holdall.errors import BlobExistsError, ConcurrencyError, IntegrityError, StoreClosedError, StoreError
@@ -228,6 +229,7 @@ def test_a_stream_that_is_dropped_frees_what_the_store_below_holds(tmp_path: Pat
 def test_what_it_adds_to_a_call_is_little_work() -> None:
     """Function calls, which say the same on every machine."""
 
+    @without_collector()
     def calls(function: Callable[[], object]) -> int:
         count = 0
 
