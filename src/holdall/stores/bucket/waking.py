@@ -3,8 +3,8 @@
 A loop of asyncio is woken by a byte in a socket, which it reads by two calls and an exception, and makes a
 handle for each outcome. Where the system has an eventfd, outcomes come by one call, several together.
 
-A thread of obstore holds a future until a moment after its outcome is there, or after it is cancelled. If it
-lets the future go when there is no interpreter any more, the process is aborted or an alarming text printed.
+A thread of obstore holds a future for a moment after the future is done or cancelled. If the thread releases
+it after the interpreter has been finalized, the process aborts or prints a fatal error.
 """
 
 from __future__ import annotations
